@@ -1,0 +1,25 @@
+"""Does process creation here behave as documented?
+
+A pytest plugin and a conformance suite for kernels, sandboxes, emulators and VMs that run a Linux executable.
+Nothing is imported before it is asked for: a project that has the plugin and doesn't use it pays nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_procsemantics.clauses import clause as clause
+    from pytest_procsemantics.driven import Process as Process
+    from pytest_procsemantics.driven import Target as Target
+
+__version__ = "0.1.0"
+
+PUBLIC = {"clause": "clauses", "Process": "driven", "Target": "driven"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in PUBLIC:
+        return getattr(importlib.import_module(f"{__name__}.{PUBLIC[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
