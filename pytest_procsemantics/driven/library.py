@@ -1,0 +1,513 @@
+"""`process.lib.NAME(...)`: every function of the target's C library by its name, in a process that runs the library program.
+
+The program is linked to the C library of a compiler on this machine, so only a target that can load it has such
+processes. Its loop lives on the stack of whoever runs it: children and threads are made by functions of the library.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_procsemantics import native
+from pytest_procsemantics.driven import wire
+from pytest_procsemantics.driven.call import Out
+from pytest_procsemantics.driven.calls import ALIGNMENT, UNUSED, Argument, Layout, split
+from pytest_procsemantics.driven.constants import AT_FDCWD, errno_name
+from pytest_procsemantics.driven.creation import Birth
+from pytest_procsemantics.driven.errors import CallFailed, Ended, Unsupported
+from pytest_procsemantics.driven.forms.signals import bits
+from pytest_procsemantics.driven.process import Exit, Process
+from pytest_procsemantics.driven.program import AGENT, WORD, Path, Texts
+from pytest_procsemantics.driven.target import hub_request
+
+if TYPE_CHECKING:
+    from pytest_procsemantics.driven.step import Step
+
+# What native/frames.h has as struct table, act and note.
+TABLE = struct.Struct("<7Q")
+ACT = struct.Struct("<Q2q")
+NOTE = struct.Struct("<IIqq")
+HANDLERS = 8
+NOTES = 1024
+
+OUTCOME = struct.Struct("<qq")  # what a function gave, and errno; before everything that comes back
+MOST_ARGUMENTS = 6
+# The results of these are addresses, or numbers as long as one. All others give an int.
+LONG = {
+    *("dlopen", "fopen", "getenv", "malloc", "popen", "pthread_getspecific", "pthread_self"),
+    *("signal", "sysconf", "__errno_location"),
+}
+# These give an error's number, 0 for success; all others -1 with the number in errno.
+ERROR_GIVEN = ("posix_spawn", "pthread_", "pidfd_spawn")
+NO_ERROR = {"pthread_equal"}
+ENDS = ("exit", "_exit", "_Exit", "quick_exit", "abort", "pthread_exit")
+
+# <spawn.h> and <pthread.h>; glibc and musl have the same.
+POSIX_SPAWN_RESETIDS = 0x01
+POSIX_SPAWN_SETPGROUP = 0x02
+POSIX_SPAWN_SETSIGDEF = 0x04
+POSIX_SPAWN_SETSIGMASK = 0x08
+POSIX_SPAWN_SETSID = 0x80
+PTHREAD_CREATE_DETACHED = 1
+PTHREAD_CANCEL_DISABLE = 1
+PTHREAD_CANCELED = (1 << 64) - 1
+SIGSET = 128  # bytes of a sigset_t
+
+Text = Argument | Sequence[str | bytes]
+
+
+@dataclass(frozen=True)
+class Function:
+    """One call of a function as a check asks for it; a list of texts is an array of pointers, the last one null."""
+
+    name: str
+    args: tuple[Text, ...]
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a handler noted.
+
+    Attributes:
+        handler: its number.
+        tid: the thread that ran it.
+        args: whatever lay where the first two arguments do.
+    """
+
+    handler: int
+    tid: int
+    args: tuple[int, int]
+
+
+def sigset(*signals: int) -> bytes:
+    """A sigset_t of these signals."""
+    return bits(signals).to_bytes(SIGSET, "little")
+
+
+class Program:
+    """One image of the library program, and what is known of its memory; children by fork have the same."""
+
+    def __init__(self, table: bytes) -> None:
+        numbers = TABLE.unpack(table)
+        self.data_address, self.room_size, self.lookup, self.begin_thread = numbers[:4]
+        self.handlers, self.acts, self.notes = numbers[4:]
+        self.symbols: dict[str, int] = {}
+
+
+def start_library(process: Process, envp: Texts = ()) -> Process:
+    """Replace the image of a process by the library program.
+
+    Args:
+        process: stays driven under the same pid; `lib` has the functions then.
+        envp: "NAME=value" texts, its environment.
+
+    Returns:
+        The process.
+
+    Raises:
+        Unsupported: there is no such program for the target's machine, or it does not run there.
+    """
+    __tracebackhide__ = True
+    if reason := why_no_library(process, envp):
+        raise Unsupported(f"libc ({reason})")
+    return process
+
+
+def why_no_library(process: Process, envp: Texts = ()) -> str | None:
+    """As start_library, but gives the reason where it can't be."""
+    target = process.target
+    try:
+        image = _image(target.machine)
+    except native.BuildFailed as error:
+        return f"no helper program: {error}"
+    try:
+        path = f"{target.folder()}/library"
+        if not _is_there(process, path):
+            process.make_file(path, image, 0o755)
+        process.execve(path, envp=envp)
+    except CallFailed as error:
+        return f"{error.call} for the helper program: {errno_name(error.errno or 0)}"
+    except Unsupported:
+        return target.image_problem
+    except Ended:
+        status = process.status
+        return f"the helper program: {'ended' if status is None else Exit.of_status(status)}"
+    step = process.ask(
+        wire.Request.FUNCTION,
+        "table",
+        (),
+        (),
+        number=wire.OwnFunction.TELL_TABLE,
+        out=TABLE.size,
+        data=bytes(TABLE.size),
+        decode=lambda _, data: Program(data),
+    )
+    process.settle(step.arrives())
+    return None
+
+
+@functools.cache
+def _image(machine: str) -> bytes:
+    return native.library(machine).read_bytes()
+
+
+def _is_there(process: Process, path: str) -> bool:
+    try:
+        process.sys.raw("faccessat", AT_FDCWD, path, 0)
+    except CallFailed:
+        return False
+    return True
+
+
+class Library:
+    """The functions of one driven process; see the module.
+
+    Arguments are those of `sys`, and lists of texts. A function that fails raises CallFailed, in whichever way it says
+    so; with Out arguments the value is (result, bytes, ...). `process.lib` waits for each answer, `process.post.lib`
+    gives a Step, or a Birth, at once.
+    """
+
+    def __init__(self, process: Process, waits: bool = True) -> None:
+        self._process = process
+        self._waits = waits
+
+    def __repr__(self) -> str:
+        return f"library of {self._process}"
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)
+        return functools.partial(self.raw, name)
+
+    def raw(self, name: str, *args: Text) -> Any:
+        """Call a function as it is.
+
+        Raises:
+            CallFailed: with the error that it gave.
+            Unsupported: the target's C library has no such function.
+        """
+        __tracebackhide__ = True
+        step = self._call(self.actual(Function(name, args)))
+        if not self._waits:
+            return step
+        if name not in ENDS:
+            return step.arrives()
+        self._process.target.wait_for_end(self._process)
+        return None
+
+    def leave(self, value: int = 0) -> Any:
+        """Return from main, or in a thread from its start routine. The end of the process or thread is not awaited."""
+        return self._process.ask(
+            wire.Request.FUNCTION, "return", (value,), (value,), number=wire.OwnFunction.LEAVE_LOOP
+        )
+
+    # --- what makes processes and threads ---
+
+    def fork(self, name: str = "child") -> Any:
+        """Make a child by fork(3), which runs the handlers of pthread_atfork."""
+        return self._twice("fork", name)
+
+    def _Fork(self, name: str = "child") -> Any:
+        """Make a child by _Fork(3), which runs no handlers."""
+        return self._twice("_Fork", name)
+
+    def vfork(self, name: str = "child") -> Any:
+        """Make a child by vfork(3). It may only make steps that end in exec or _exit."""
+        return self._twice("vfork", name, is_answer_due=False)
+
+    def daemon(self, nochdir: int = 0, noclose: int = 0, name: str = "daemon") -> Any:
+        """Call daemon(3), by which this process ends, and give the one that goes on."""
+        return self._twice("daemon", name, nochdir, noclose, is_answer_due=False, parent=None)
+
+    def pthread_create(self, attributes: int = 0, name: str = "thread") -> Any:
+        """Make a thread by pthread_create(3); the step that made it gives the thread's handle."""
+        thread = self._expect(name, self._process.parent)
+        program = self._program
+        function = Function(
+            "pthread_create", (Out(WORD), attributes, program.begin_thread, thread.slot)
+        )
+        step = self._call(self.actual(function), lambda given: int.from_bytes(given[1], "little"))
+        thread.settle(program)
+        return self._born(LibraryBirth(self, thread, step))
+
+    def posix_spawn(
+        self,
+        path: Path = AGENT,
+        argv: Texts | None = None,
+        envp: Texts = (),
+        *,
+        actions: int = 0,
+        attributes: int = 0,
+        name: str = "child",
+    ) -> Any:
+        """Make a child by posix_spawn(3) that runs an agent.
+
+        Args:
+            path: default AGENT.
+            argv: default the path alone.
+            envp: "NAME=value" texts. A number is an address.
+            actions: address of file actions; 0: none.
+            attributes: address of an attributes object; 0: none.
+            name: for the transcript.
+        """
+        return self._spawn("posix_spawn", path, argv, envp, actions, attributes, name)
+
+    def posix_spawnp(
+        self,
+        path: Path = AGENT,
+        argv: Texts | None = None,
+        envp: Texts = (),
+        *,
+        actions: int = 0,
+        attributes: int = 0,
+        name: str = "child",
+    ) -> Any:
+        """As posix_spawn; a name without slash is looked for in PATH."""
+        return self._spawn("posix_spawnp", path, argv, envp, actions, attributes, name)
+
+    def child_of(self, function: str, *args: Text, name: str = "child") -> Any:
+        """Call a function that leads to an agent, such as system("exec AGENT"), and give the process of that agent.
+
+        It comes with its first word, whether or not the function has returned: its `creation` is that step.
+        """
+        child = self._welcomed(name)
+        step = self._call(self.actual(Function(function, args)))
+        return self._born(LibraryBirth(self, child, step, is_answer_due=False))
+
+    # --- objects and handlers ---
+
+    def attributes(self, flags: int = 0) -> int:
+        """The address of a new attributes object for posix_spawn, with these POSIX_SPAWN_ flags."""
+        return self._new("posix_spawnattr_init", flags and ("posix_spawnattr_setflags", flags))
+
+    def actions(self) -> int:
+        """The address of a new list of file actions for posix_spawn."""
+        return self._new("posix_spawn_file_actions_init", 0)
+
+    def thread_attributes(self) -> int:
+        """The address of a new attributes object for pthread_create."""
+        return self._new("pthread_attr_init", 0)
+
+    def symbol(self, name: str) -> int:
+        """The address of a function or variable of the C library.
+
+        Raises:
+            Unsupported: it has none of this name.
+        """
+        program = self._program
+        if name not in program.symbols:
+            layout = Layout((Out(OUTCOME.size), name), self._process._data_address)
+            step = self._process.ask(
+                wire.Request.FUNCTION,
+                "dlsym",
+                (name,),
+                (0, layout.words[1]),
+                number=program.lookup,
+                out=layout.out,
+                data=layout.data,
+                decode=lambda _, data: OUTCOME.unpack(data)[0],
+            )
+            program.symbols[name] = step.arrives()
+        if not program.symbols[name]:
+            raise Unsupported(f"{name} (not in the target's C library)")
+        return program.symbols[name]
+
+    def handler(self, number: int, then: str = "", *args: int) -> int:
+        """The address of a handler for atexit, pthread_atfork, signal and so on, which notes each call.
+
+        Args:
+            number: 0 to 7.
+            then: a function of the C library that it calls when it has noted.
+            args: at most two, for that function.
+        """
+        program = self._program
+        if then:
+            act = ACT.pack(self.symbol(then), *args, *UNUSED[2 - len(args)])
+            self._process.store(program.acts + number * ACT.size, act)
+        return self._process.load(program.handlers + number * WORD)
+
+    def notes(self) -> list[Note]:
+        """What handlers have noted, in all processes that come from the same image by fork, in order."""
+        start = self._program.notes
+        count = min(self._process.load(start), NOTES)
+        memory = self._process.load_bytes(start + WORD, count * NOTE.size) if count else b""
+        return [
+            Note(handler, tid, (first, second))
+            for handler, tid, first, second in NOTE.iter_unpack(memory)
+        ]
+
+    def noted(self) -> list[int]:
+        """The numbers of the handlers that ran, as `notes`."""
+        return [note.handler for note in self.notes()]
+
+    # --- within ---
+
+    def actual(self, function: Function) -> Function:
+        """What is called for a function that a check asked for: a lie makes another of it."""
+        return function
+
+    def born(self, child: Process) -> None:
+        """A new process or thread has said its first word: a lie does something to it."""
+
+    @property
+    def _program(self) -> Program:
+        program = self._process.program
+        if program is None:
+            raise ValueError(f"{self._process} has no C library: start_library() gives it one")
+        return program
+
+    def _new(self, initialise: str, flags: Any) -> int:
+        process = self._process
+        address = process.allocate(process.target.page_size)
+        process.lib.raw(initialise, address)
+        if flags:
+            process.lib.raw(flags[0], address, flags[1])
+        return address
+
+    def _expect(self, name: str, parent: Process | None) -> Process:
+        return self._process.target.expect(name, parent)
+
+    def _welcomed(self, name: str) -> Process:
+        """A child to be: the next agent that nobody waits for takes its slot."""
+        child = self._expect(name, self._process)
+        kind = wire.Request.WELCOME
+        welcome = wire.REQUEST.pack(child.slot, wire.REQUEST_SIZE, kind, 0, 0, 0, 0, 0, *UNUSED[5])
+        self._process.target.send(welcome)
+        return child
+
+    def _born(self, birth: LibraryBirth) -> Any:
+        return birth.begin() if self._waits else birth
+
+    def _twice(
+        self,
+        function: str,
+        name: str,
+        *args: int,
+        is_answer_due: bool = True,
+        **parent: None,
+    ) -> Any:
+        child = self._expect(name, parent.get("parent", self._process))
+        asked = self.actual(Function(function, args))
+        words = [arg for arg in asked.args if isinstance(arg, int)]
+        number = self.symbol(asked.name)
+        step = self._process.ask(
+            wire.Request.FUNCTION, function, args, words, number=number, child=child.slot
+        )
+        child.settle(self._program)
+        return self._born(LibraryBirth(self, child, step, is_answer_due))
+
+    def _spawn(
+        self,
+        function: str,
+        path: Path,
+        argv: Texts | None,
+        envp: Texts,
+        actions: int,
+        attributes: int,
+        name: str,
+    ) -> Any:
+        file = self._process.target.agent_path if path == AGENT else path
+        if argv is None:
+            argv = () if isinstance(file, int) else [file]
+        child = self._welcomed(name)
+        asked = Function(function, (Out(4), file, actions, attributes, argv, envp))
+        step = self._call(self.actual(asked), lambda given: int.from_bytes(given[1], "little"))
+        return self._born(LibraryBirth(self, child, step))
+
+    def _call(self, function: Function, decode: Callable[[Any], Any] | None = None) -> Step:
+        process, name = self._process, function.name
+        if len(function.args) > MOST_ARGUMENTS:
+            raise TypeError(f"{name}: at most {MOST_ARGUMENTS} arguments")
+        number = self.symbol(name)
+        layout = _layout(function.args, process._data_address)
+
+        def value(_: int, outs: tuple[bytes, ...]) -> Any:
+            result = self._outcome(name, *OUTCOME.unpack(outs[0]))
+            given = (result, *outs[1:]) if outs[1:] else result
+            return decode(given) if decode else given
+
+        return process.ask(
+            wire.Request.FUNCTION,
+            name,
+            function.args,
+            layout.words[1:],
+            number=number,
+            out=layout.out,
+            data=layout.data,
+            decode=split(layout.spans, value),
+        )
+
+    def _outcome(self, name: str, result: int, errno: int) -> int:
+        """What a function gave, as its type has it.
+
+        Raises:
+            CallFailed: it gave an error.
+        """
+        if name in LONG:
+            return result & (1 << 64) - 1
+        result = (result & 0xFFFFFFFF ^ 1 << 31) - (1 << 31)
+        if name in NO_ERROR:
+            return result
+        if name.startswith(ERROR_GIVEN):
+            errno = result
+        elif result != -1:
+            return result
+        if errno:
+            raise CallFailed(errno, self._process, name)
+        return result
+
+
+class LibraryBirth(Birth):
+    """A process or thread that was asked for by a function."""
+
+    def __init__(
+        self, library: Library, child: Process, step: Step, is_answer_due: bool = True
+    ) -> None:
+        super().__init__(child, step, suspends=not is_answer_due)
+        self.library = library
+        child.creation = step
+
+    def begin(self) -> Process:
+        """As Birth.begin; what the function's value says counts as well as the first word."""
+        __tracebackhide__ = True
+        child, target = self.child, self.child.target
+        if not self.suspends:
+            try:
+                self.step.arrives()
+            except CallFailed:
+                child.ended = True  # and its welcome must greet nobody else
+                target.send(hub_request(wire.HubRequest.FREE_SLOT, child.slot))
+                raise
+        if self.step.name == "daemon":
+            target.wait_for_first_word(child)
+        else:
+            target.wait_for_birth(self)
+        self.library.born(child)
+        return child
+
+
+def _layout(args: Sequence[Text], address: int) -> Layout:
+    """Where a function's memory lies: its outcome, what comes back, what goes down, arrays of pointers."""
+    plain: list[Argument] = [Out(OUTCOME.size)]
+    plain += [0 if isinstance(arg, list | tuple) else arg for arg in args]  # type: ignore[misc]  # mypy takes bytes for a list of texts
+    layout = Layout(plain, address)
+    data = layout.data
+    for index, texts in enumerate(args, 1):
+        if not isinstance(texts, list | tuple):
+            continue
+        layout.words[index] = address + len(data)
+        at = layout.words[index] + WORD * (len(texts) + 1)
+        strings = b""
+        for text in texts:
+            data += (at + len(strings)).to_bytes(WORD, "little")
+            strings += os.fsencode(text) + b"\0"
+        data += bytes(WORD) + strings
+        data += bytes(-len(data) % ALIGNMENT)
+    if len(data) > wire.MAX_DATA:
+        raise ValueError(f"the arguments take {len(data)} bytes, at most {wire.MAX_DATA} go along")
+    return layout
