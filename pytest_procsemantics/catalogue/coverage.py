@@ -1,0 +1,40 @@
+"""How much of the catalogue is proved by checks, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pytest_procsemantics.catalogue import loader
+
+
+@dataclass(frozen=True, slots=True)
+class PageCoverage:
+    """Numbers of a page's clauses; `clauses` is the sum of the other three."""
+
+    page: str
+    clauses: int
+    proved: int
+    untestable: int
+    open: int
+
+
+def coverage(proved: Iterable[str]) -> list[PageCoverage]:
+    """Count the clauses of every page; this reads the whole catalogue.
+
+    Args:
+        proved: ids of clauses that have a check. A clause is proved too when a twin is.
+
+    Raises:
+        UnknownClause: an id that no clause has.
+    """
+    known = set()
+    for id in proved:
+        known |= {loader.clause(id).id, *loader.twin_ids(id)}
+    counts = []
+    for page in map(loader.page, loader.pages()):
+        done = sum(clause.id in known for clause in page.clauses)
+        left = sum(not clause.testable and clause.id not in known for clause in page.clauses)
+        total = len(page.clauses)
+        counts.append(PageCoverage(page.name, total, done, left, total - done - left))
+    return counts
