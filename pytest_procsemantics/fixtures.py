@@ -1,0 +1,64 @@
+"""The fixtures of every project that installs the plugin. Nothing is imported before one is used."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_procsemantics import stash
+
+if TYPE_CHECKING:
+    from pytest_procsemantics.driven import Target
+    from pytest_procsemantics.lies import Lie
+
+TRANSCRIPTS = "procsemantics-transcripts"
+
+
+@pytest.fixture(scope="session")
+def _procsem_target(pytestconfig: pytest.Config) -> Iterator[Target]:
+    """This machine as a target, started once for all tests."""
+    from pytest_procsemantics.requirements.marker import why_not_here
+
+    if reason := why_not_here():
+        pytest.skip(f"procsem needs Linux and an agent ({reason})")
+    from pytest_procsemantics.driven import Target
+
+    pytestconfig.pluginmanager.register(Transcripts(), TRANSCRIPTS)
+    with Target.open("local", pytestconfig.stash[stash.SETTINGS].timeout) as target:
+        yield target
+
+
+@pytest.fixture
+def told_lie(request: pytest.FixtureRequest) -> Lie | None:
+    """The lie that --procsem-prove tells this time, for fixtures that give a check its target."""
+    return getattr(request, "param", None)
+
+
+@pytest.fixture
+def procsem(
+    _procsem_target: Target, told_lie: Lie | None, request: pytest.FixtureRequest
+) -> Iterator[Target]:
+    """Driven processes on this machine and a witness of them; all is gone when the test ends."""
+    from pytest_procsemantics.lies.telling import told
+
+    with _procsem_target.test() as target, told(told_lie, target):
+        request.node.stash[stash.TRANSCRIPT] = target.transcript
+        yield target
+
+
+class Transcripts:
+    """A plugin that shows the steps of a failed test; for checks the judge does it."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        is_ours = stash.TRANSCRIPT in item.stash and stash.CLAUSES not in item.stash
+        if report.failed and is_ours:
+            from pytest_procsemantics.report import text
+
+            report.sections.append(("transcript", text.block(str(item.stash[stash.TRANSCRIPT]))))
+        return report

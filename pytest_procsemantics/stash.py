@@ -1,0 +1,27 @@
+"""Every key of ours in pytest's stashes, with who writes it and who reads it.
+
+Nothing of ours is an attribute of config, session or item.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_procsemantics.catalogue import Clause
+    from pytest_procsemantics.report.results import Results
+    from pytest_procsemantics.settings import Settings
+
+# In config.stash.
+SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()  # pytest_configure -> fixtures, report
+RESULTS: pytest.StashKey[Results] = pytest.StashKey()  # only where the summary is written
+# The target's greeting as plain strings: spec, release, machine, and whatever else tells targets
+# apart. Written by whoever starts the target, as soon as it has answered.
+FACTS: pytest.StashKey[dict[str, str]] = pytest.StashKey()
+
+# In item.stash, for checks only.
+CLAUSES: pytest.StashKey[tuple[Clause, ...]] = pytest.StashKey()  # collection -> fixtures, report
+LIE: pytest.StashKey[str] = pytest.StashKey()  # --procsem-prove -> report; the name of the lie told
+TRANSCRIPT: pytest.StashKey[object] = pytest.StashKey()  # fixtures -> report; str() gives the text
