@@ -1,0 +1,79 @@
+"""Checks that hold for several primitives alike: one case for each, with its own clause.
+
+    @like_fork("fork.2/umask-is-copied")
+    def test_the_child_has_the_parents_umask(parent: Process, make: Make) -> None:
+        parent.sys.umask(0o137)
+        assert make(parent).sys.umask(0) == 0o137
+
+What clone alone does otherwise is said of the clause on its equivalence then, and not of fork.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from pytest_procsemantics.clauses import clause
+from pytest_procsemantics.driven import Process
+from pytest_procsemantics.driven.constants import CLONE_THREAD, CLONE_VFORK, CLONE_VM, SIGCHLD
+
+Make = Callable[[Process], Process]
+MakeWith = Callable[..., Process]  # maker, flags without a signal, stack=... and so on
+
+IS_FORK = "fork.2/equals-clone-with-sigchld"
+IS_VFORK = "vfork.2/equals-clone-vm-vfork-sigchld"
+IS_CLONE = "clone.2/clone-flags-equal-clone3-flags"
+BUT_FOR_MEMORY = "vfork.2/attributes-like-fork"
+
+
+def _clone_as_vfork(maker: Process) -> Process:
+    return maker.clone(CLONE_VM | CLONE_VFORK | SIGCHLD)
+
+
+def _clone3_as_vfork(maker: Process) -> Process:
+    return maker.clone3(CLONE_VM | CLONE_VFORK)
+
+
+def _clone_with(maker: Process, flags: int = 0, *, name: str = "", **arguments: int) -> Process:
+    signal = 0 if flags & CLONE_THREAD else SIGCHLD
+    return maker.clone(flags | signal, name=name, **arguments)
+
+
+FORKS = [
+    pytest.param(Process.clone, id="clone", marks=clause(IS_FORK)),
+    pytest.param(Process.clone3, id="clone3", marks=clause(IS_FORK)),
+]
+VFORKS = [
+    pytest.param(_clone_as_vfork, id="clone", marks=clause(IS_VFORK)),
+    pytest.param(_clone3_as_vfork, id="clone3", marks=clause(IS_VFORK)),
+]
+
+
+def like_fork(*ids: str) -> pytest.MarkDecorator:
+    """Let a check make its child by fork, which proves these clauses, by clone and by clone3."""
+    first = pytest.param(Process.fork, id="fork", marks=clause(*ids))
+    return pytest.mark.parametrize("make", [first, *FORKS])
+
+
+def like_fork_and_vfork(*ids: str, vfork: str = BUT_FOR_MEMORY) -> pytest.MarkDecorator:
+    """As like_fork, and by vfork too, which proves a clause of its own. Then the parent stands still."""
+    first = pytest.param(Process.fork, id="fork", marks=clause(*ids))
+    second = pytest.param(Process.vfork, id="vfork", marks=clause(vfork))
+    return pytest.mark.parametrize("make", [first, second, *FORKS])
+
+
+def like_vfork(*ids: str) -> pytest.MarkDecorator:
+    """Let a check make its child by vfork, which proves these clauses, by clone and by clone3."""
+    first = pytest.param(Process.vfork, id="vfork", marks=clause(*ids))
+    return pytest.mark.parametrize("make", [first, *VFORKS])
+
+
+def like_clone(*ids: str) -> pytest.MarkDecorator:
+    """Let a check of these clauses give its flags to clone and to clone3: make(parent, CLONE_VM).
+
+    The exit signal is SIGCHLD, and none for a thread.
+    """
+    first = pytest.param(_clone_with, id="clone", marks=clause(*ids))
+    second = pytest.param(Process.clone3, id="clone3", marks=clause(*ids, IS_CLONE))
+    return pytest.mark.parametrize("make", [first, second])

@@ -1,0 +1,130 @@
+"""The lies about functions of the C library: what `process.lib` calls is another thing than the check asked for."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from pytest_procsemantics.driven.library import Function, Library
+from pytest_procsemantics.driven.process import Process
+from pytest_procsemantics.lies.generic import Lie
+
+NOTHING = Function("sched_yield", ())  # gives 0
+
+
+def _with_library(name: str, library: type[Library], hangs: bool = False) -> Lie:
+    class Lying(Process):
+        @functools.cached_property
+        def lib(self) -> Library:
+            return library(self)
+
+    return Lie(name, Lying, hangs)
+
+
+def _calling(
+    name: str, function: str, change: Callable[[Function], Function], hangs: bool = False
+) -> Lie:
+    class Lying(Library):
+        def actual(self, asked: Function) -> Function:
+            return change(asked) if asked.name == function else asked
+
+    return _with_library(name, Lying, hangs)
+
+
+def function_does_nothing(function: str, hangs: bool = False) -> Lie:
+    """A function does nothing and gives 0."""
+    return _calling(f"{function} does nothing", function, lambda _: NOTHING, hangs)
+
+
+def function_becomes(
+    function: str, other: str, *more: Any, args: tuple[Any, ...] | None = None, hangs: bool = False
+) -> Lie:
+    """A function does what another does, with the same arguments and these more, or with others."""
+
+    def change(asked: Function) -> Function:
+        return Function(other, (*(asked.args if args is None else args), *more))
+
+    return _calling(f"{function} is {other}", function, change, hangs)
+
+
+def function_given(name: str, function: str, index: int, value: Any, hangs: bool = False) -> Lie:
+    """A function gets another argument.
+
+    Args:
+        name: what that comes to.
+        function: its name.
+        index: which argument, from 0; posix_spawn's are those of C.
+        value: the argument, or what makes it of the one that the check gave.
+        hangs: as Lie.hangs.
+    """
+
+    def change(asked: Function) -> Function:
+        args = list(asked.args)
+        args[index] = value(args[index]) if callable(value) else value
+        return replace(asked, args=tuple(args))
+
+    return _calling(name, function, change, hangs)
+
+
+def before_function(
+    name: str, function: str, act: Callable[[Process], object], hangs: bool = False
+) -> Lie:
+    """Whoever calls a function does something just before."""
+
+    class Lying(Library):
+        def actual(self, asked: Function) -> Function:
+            if asked.name == function:
+                act(self._process)
+            return asked
+
+    return _with_library(name, Lying, hangs)
+
+
+def function_reports(name: str, function: str, change: Callable[[int], int]) -> Lie:
+    """A function does as it should and gives another int; for clauses of kind return and refuse only."""
+
+    class Lying(Library):
+        def _outcome(self, called: str, result: int, errno: int) -> int:
+            return super()._outcome(called, change(result) if called == function else result, errno)
+
+    return _with_library(name, Lying)
+
+
+def in_library_child(name: str, act: Callable[[Process], object], hangs: bool = False) -> Lie:
+    """Every process or thread that a function makes does something before the check gets it."""
+
+    class Lying(Library):
+        def born(self, child: Process) -> None:
+            act(child)
+
+    return _with_library(name, Lying, hangs)
+
+
+class _ForkedThreads(Library):
+    def pthread_create(self, attributes: int = 0, name: str = "thread") -> Any:
+        """A child, whose number is given as the thread's handle."""
+        return self.fork(name)
+
+
+THREAD_IS_A_CHILD = _with_library("a thread is a child by fork", _ForkedThreads)
+
+
+def returns_otherwise(name: str, change: Callable[[Library, int], Any], hangs: bool = False) -> Lie:
+    """A return from main or from a start routine is something else: (library, value)."""
+
+    class Lying(Library):
+        def leave(self, value: int = 0) -> Any:
+            return change(Library(self._process, False), value)
+
+    return _with_library(name, Lying, hangs)
+
+
+class _SwappedHandlers(Library):
+    def handler(self, number: int, then: str = "", *args: int) -> int:
+        """Handler 2 for handler 1, and the other way round."""
+        return super().handler({1: 2, 2: 1}.get(number, number), then, *args)
+
+
+HANDLERS_SWAPPED = _with_library("handlers 1 and 2 change places", _SwappedHandlers)
