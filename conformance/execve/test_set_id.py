@@ -1,0 +1,324 @@
+"""execve(2): user and group ids, and files with the set-user-ID and set-group-ID bits."""
+
+from __future__ import annotations
+
+import struct
+
+from pytest_procsemantics import Process, clause
+from pytest_procsemantics.driven import Observer, Out, Target, Unsupported, fails
+from pytest_procsemantics.driven.constants import (
+    AT_FDCWD,
+    AT_SECURE,
+    CAP_NET_RAW,
+    CLONE_NEWNS,
+    EBADF,
+    EPERM,
+    F_GETFD,
+    MS_NOSUID,
+    MS_PRIVATE,
+    MS_REC,
+    PR_CAPBSET_DROP,
+    PR_GET_DUMPABLE,
+    PR_GET_PDEATHSIG,
+    PR_SET_DUMPABLE,
+    PR_SET_NO_NEW_PRIVS,
+    PR_SET_PDEATHSIG,
+    PTRACE_ATTACH,
+    PTRACE_SEIZE,
+    SIGUSR2,
+)
+from pytest_procsemantics.driven.forms import Ids
+from pytest_procsemantics.lies import (
+    EXEC_DOES_NOTHING,
+    before_exec,
+    exec_given,
+    in_image,
+    leaves_out,
+    lie,
+)
+
+USER, OWNER = 1000, 2000
+GROUP, OWNING_GROUP = 1000, 3000
+SAME = -1  # leaves an id as it is
+ST_NOSUID = 2  # statfs(2)
+STATFS_BYTES, STATFS_FLAGS = 120, 80
+# struct vfs_cap_data, revision 2, with the effective bit (linux/capability.h).
+GIVES_NET_RAW = struct.pack("<IIIII", 0x02000001, 1 << CAP_NET_RAW, 0, 0, 0)
+
+KEEPS_ITS_IDS = exec_given("exec ignores the bits", lambda path, argv, envp: (b"", argv, envp))
+
+
+def open_folder(target: Target) -> str:
+    """The test's folder, where all may make files; set-ID bits must count there."""
+    folder = target.folder()
+    calls = target.observer.process.sys
+    calls.chmod(folder, 0o777)
+    _, found = calls.statfs(folder, Out(STATFS_BYTES))
+    if struct.unpack_from("<Q", found, STATFS_FLAGS)[0] & ST_NOSUID:
+        raise Unsupported(f"set-ID bits in {folder} (mounted nosuid)")
+    return folder
+
+
+def agent_of_owner(process: Process, folder: str, mode: int = 0o4755) -> str:
+    """Copy the agent as user OWNER and group OWNING_GROUP, who set the mode; gives its path."""
+    content = process.target.observer.read(process.target.agent_path.decode())
+    owner = process.fork("owner")
+    owner.sys.setgroups([])
+    owner.sys.setresgid(OWNING_GROUP, OWNING_GROUP, OWNING_GROUP)
+    owner.sys.setresuid(OWNER, OWNER, OWNER)
+    path = owner.make_file(f"{folder}/agent", content, mode)
+    owner.exit()
+    return path
+
+
+def becomes_user(process: Process) -> Process:
+    """Give up all privilege, for user USER and group GROUP, and be traceable all the same."""
+    process.sys.setgroups([])
+    process.sys.setresgid(GROUP, GROUP, GROUP)
+    process.sys.setresuid(USER, USER, USER)
+    process.sys.prctl(PR_SET_DUMPABLE, 1)
+    return process
+
+
+# --- plain files ---
+
+
+@clause("execve.2/euid-copied-to-saved")
+@lie(EXEC_DOES_NOTHING)
+def test_the_effective_uid_is_copied_to_the_saved_one(parent: Process) -> None:
+    parent.sys.setresuid(1, 2, 3)
+    parent.execve()
+    assert parent.sys.getresuid() == Ids(1, 2, 2)
+
+
+@clause("execve.2/egid-copied-to-saved")
+@lie(EXEC_DOES_NOTHING)
+def test_the_effective_gid_is_copied_to_the_saved_one(parent: Process) -> None:
+    parent.sys.setresgid(1, 2, 3)
+    parent.execve()
+    assert parent.sys.getresgid() == Ids(1, 2, 2)
+
+
+@clause("execve.2/real-ids-unchanged")
+@lie(in_image("exec changes the real uid", lambda image: image.sys.setresuid(2, SAME, SAME)))
+def test_the_real_uid_stays(parent: Process) -> None:
+    parent.sys.setresuid(1, 2, 3)
+    parent.execve()
+    assert parent.sys.getresuid().real == 1
+
+
+@clause("execve.2/real-gid-unchanged")
+@lie(in_image("exec changes the real gid", lambda image: image.sys.setresgid(2, SAME, SAME)))
+def test_the_real_gid_stays(parent: Process) -> None:
+    parent.sys.setresgid(1, 2, 3)
+    parent.execve()
+    assert parent.sys.getresgid().real == 1
+
+
+@clause("execve.2/supplementary-groups-unchanged")
+@lie(in_image("exec drops groups", lambda image: image.sys.setgroups([])))
+def test_supplementary_groups_stay(parent: Process) -> None:
+    parent.sys.setgroups([5, 7])
+    parent.execve()
+    assert parent.sys.getgroups() == (5, 7)
+
+
+# --- files with the bits ---
+
+
+@clause("execve.2/setuid-changes-euid", "execve.2/saved-copy-after-set-id")
+@lie(KEEPS_ITS_IDS)
+def test_a_set_user_id_file_gives_its_owners_uid(parent: Process, target: Target) -> None:
+    path = agent_of_owner(parent, open_folder(target))
+    becomes_user(parent).execve(path)
+    assert parent.sys.getresuid() == Ids(USER, OWNER, OWNER)
+    assert parent.initial().auxv.get(AT_SECURE) == 1
+
+
+@clause("execve.2/setgid-changes-egid")
+@lie(KEEPS_ITS_IDS)
+def test_a_set_group_id_file_gives_its_gid(parent: Process, target: Target) -> None:
+    path = agent_of_owner(parent, open_folder(target), 0o2755)
+    becomes_user(parent).execve(path)
+    assert parent.sys.getresgid() == Ids(GROUP, OWNING_GROUP, OWNING_GROUP)
+    assert parent.initial().auxv.get(AT_SECURE) == 1
+
+
+def allows_group_execute(process: Process) -> None:
+    """Set the missing bit of the program, so that set-group-ID counts."""
+    process.target.observer.process.sys.chmod(f"{process.target.folder()}/agent", 0o2755)
+
+
+@clause("execve.2/setgid-needs-group-execute")
+@lie(before_exec("exec takes the bit for granted", allows_group_execute))
+def test_set_group_id_without_group_execute_is_ignored(parent: Process, target: Target) -> None:
+    path = agent_of_owner(parent, open_folder(target), 0o2745)
+    becomes_user(parent).execve(path)
+    assert parent.sys.getresgid() == Ids(GROUP, GROUP, GROUP)
+    assert parent.initial().auxv.get(AT_SECURE) == 0
+
+
+@clause("execve.2/script-ignores-set-id")
+@lie(before_exec("the bit counts", lambda process: process.sys.setresuid(OWNER, OWNER, OWNER)))
+def test_a_set_user_id_script_runs_with_the_callers_ids(parent: Process, target: Target) -> None:
+    folder = open_folder(target)
+    owner = parent.fork("owner")
+    owner.sys.setresuid(OWNER, OWNER, OWNER)
+    line = b"#!" + target.agent_path + b"\n"
+    path = owner.make_file(f"{folder}/script", line, 0o4755)
+    parent.sys.setresuid(USER, USER, 0)
+    parent.execve(path)
+    assert parent.sys.getresuid() == Ids(USER, USER, USER)
+    assert parent.initial().auxv.get(AT_SECURE) == 0
+
+
+@clause("execve.2/dumpable-for-set-id")
+@lie(in_image("it stays dumpable", lambda image: image.sys.prctl(PR_SET_DUMPABLE, 1)))
+def test_a_set_id_program_is_as_dumpable_as_the_system_says(
+    parent: Process, target: Target, observer: Observer
+) -> None:
+    path = agent_of_owner(parent, open_folder(target))
+    becomes_user(parent).execve(path)
+    allowed = int(observer.read("/proc/sys/fs/suid_dumpable"))
+    assert parent.sys.prctl(PR_GET_DUMPABLE) == allowed
+
+
+@clause("execve.2/pdeathsig-cleared-by-set-id")
+@lie(KEEPS_ITS_IDS)
+def test_a_set_id_program_clears_the_parent_death_signal(parent: Process, target: Target) -> None:
+    path = agent_of_owner(parent, open_folder(target))
+    becomes_user(parent).sys.prctl(PR_SET_PDEATHSIG, SIGUSR2)
+    parent.execve(path)
+    assert parent.sys.prctl(PR_GET_PDEATHSIG) == 0
+
+
+@clause("execve.2/standard-descriptors-for-set-id")
+@lie(in_image("exec opens it", lambda image: image.sys.openat(AT_FDCWD, "/dev/null")))
+def test_the_kernel_opens_no_standard_descriptor(parent: Process, target: Target) -> None:
+    path = agent_of_owner(parent, open_folder(target))
+    becomes_user(parent).sys.close(0)
+    parent.execve(path)
+    with fails(EBADF):
+        parent.sys.fcntl(0, F_GETFD)
+
+
+@clause("execve.2/set-id-programs-not-traceable")
+@lie(KEEPS_ITS_IDS)
+def test_a_set_id_program_cannot_be_traced(parent: Process, target: Target) -> None:
+    path = agent_of_owner(parent, open_folder(target))
+    child = becomes_user(parent).fork()
+    child.execve(path)
+    with fails(EPERM):
+        parent.sys.ptrace(PTRACE_ATTACH, child.own_pid, 0, 0)
+
+
+# --- what makes the bits ignored, and file capabilities likewise ---
+
+
+def agent_with_capability(process: Process, folder: str) -> str:
+    """Copy the agent as a file that gives CAP_NET_RAW; gives its path."""
+    content = process.target.observer.read(process.target.agent_path.decode())
+    path = process.make_file(f"{folder}/agent", content, 0o755)
+    process.sys.setxattr(path, "security.capability", GIVES_NET_RAW, len(GIVES_NET_RAW), 0)
+    return path
+
+
+def mount_nosuid(process: Process, folder: str) -> None:
+    """Mount an empty file system, in a mount namespace of the process's own."""
+    process.sys.unshare(CLONE_NEWNS)
+    process.sys.mount("none", "/", None, MS_REC | MS_PRIVATE)
+    process.sys.mount("tmpfs", folder, "tmpfs", MS_NOSUID, "mode=777")
+
+
+@clause("execve.2/no-new-privs-ignores-set-id")
+@lie(leaves_out("prctl"))
+def test_with_no_new_privs_the_bits_are_ignored(parent: Process, target: Target) -> None:
+    path = agent_of_owner(parent, open_folder(target), 0o6755)
+    becomes_user(parent).sys.prctl(PR_SET_NO_NEW_PRIVS, 1)
+    parent.execve(path)
+    assert parent.sys.getresuid() == Ids(USER, USER, USER)
+    assert parent.sys.getresgid() == Ids(GROUP, GROUP, GROUP)
+
+
+@clause("execve.2/nosuid-mount-ignores-set-id")
+@lie(leaves_out("mount"))
+def test_on_a_nosuid_mount_the_bits_are_ignored(parent: Process, target: Target) -> None:
+    folder = open_folder(target)
+    mount_nosuid(parent, folder)
+    path = agent_of_owner(parent, folder, 0o6755)
+    becomes_user(parent).execve(path)
+    assert parent.sys.getresuid() == Ids(USER, USER, USER)
+    assert parent.sys.getresgid() == Ids(GROUP, GROUP, GROUP)
+
+
+@clause("execve.2/ptraced-ignores-set-id")
+@lie(leaves_out("ptrace"))
+def test_under_an_unprivileged_tracer_the_bits_are_ignored(parent: Process, target: Target) -> None:
+    path = agent_of_owner(parent, open_folder(target), 0o6755)
+    child = becomes_user(parent).fork()
+    parent.sys.ptrace(PTRACE_SEIZE, child.own_pid, 0, 0)
+    child.execve(path)
+    assert child.sys.getresuid() == Ids(USER, USER, USER)
+    assert child.sys.getresgid() == Ids(GROUP, GROUP, GROUP)
+
+
+@clause("execve.2/eperm-nosuid")
+@lie(EXEC_DOES_NOTHING)
+def test_a_set_id_file_on_a_nosuid_mount_is_refused(parent: Process, target: Target) -> None:
+    folder = open_folder(target)
+    mount_nosuid(parent, folder)
+    path = agent_of_owner(parent, folder)
+    with fails(EPERM):
+        becomes_user(parent).execve(path)
+
+
+@clause("execve.2/eperm-traced")
+@lie(EXEC_DOES_NOTHING)
+def test_a_set_id_file_is_refused_to_a_traced_process(parent: Process, target: Target) -> None:
+    path = agent_of_owner(parent, open_folder(target))
+    child = becomes_user(parent).fork()
+    parent.sys.ptrace(PTRACE_SEIZE, child.own_pid, 0, 0)
+    with fails(EPERM):
+        child.execve(path)
+
+
+@clause("execve.2/file-capabilities-ignored-likewise")
+@lie(leaves_out("prctl"))
+def test_with_no_new_privs_file_capabilities_are_ignored(parent: Process, target: Target) -> None:
+    path = agent_with_capability(parent, open_folder(target))
+    becomes_user(parent).sys.prctl(PR_SET_NO_NEW_PRIVS, 1)
+    parent.execve(path)
+    assert parent.sys.capget().permitted == 0
+
+
+@clause("execve.2/file-capabilities-ignored-likewise")
+@lie(leaves_out("mount"))
+def test_on_a_nosuid_mount_file_capabilities_are_ignored(parent: Process, target: Target) -> None:
+    folder = open_folder(target)
+    mount_nosuid(parent, folder)
+    path = agent_with_capability(parent, folder)
+    becomes_user(parent).execve(path)
+    assert parent.sys.capget().permitted == 0
+
+
+@clause("execve.2/file-capabilities-ignored-likewise")
+@lie(leaves_out("ptrace"))
+def test_under_an_unprivileged_tracer_file_capabilities_are_ignored(
+    parent: Process, target: Target
+) -> None:
+    path = agent_with_capability(parent, open_folder(target))
+    child = becomes_user(parent).fork()
+    parent.sys.ptrace(PTRACE_SEIZE, child.own_pid, 0, 0)
+    child.execve(path)
+    assert child.sys.capget().permitted == 0
+
+
+@clause("execve.2/eperm-capability-dumb")
+@lie(leaves_out("prctl"))
+def test_a_file_that_would_not_get_all_its_capabilities_is_refused(
+    parent: Process, target: Target
+) -> None:
+    path = agent_with_capability(parent, open_folder(target))
+    parent.sys.prctl(PR_CAPBSET_DROP, CAP_NET_RAW)
+    with fails(EPERM):
+        becomes_user(parent).execve(path)

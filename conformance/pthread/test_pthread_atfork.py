@@ -1,0 +1,178 @@
+"""pthread_atfork(3): which handlers run, where, and in which order."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from pytest_procsemantics import Process, clause
+from pytest_procsemantics.driven import CallFailed, fails
+from pytest_procsemantics.driven.constants import EAGAIN, RLIMIT_NPROC
+from pytest_procsemantics.driven.library import start_library
+from pytest_procsemantics.lies import (
+    HANDLERS_SWAPPED,
+    before_function,
+    function_becomes,
+    function_does_nothing,
+    function_given,
+    lie,
+)
+
+PREPARE, PARENT, CHILD = 1, 2, 3
+NOTHING_REGISTERED = function_does_nothing("pthread_atfork")
+WITHOUT_HANDLERS = function_becomes("fork", "_Fork")
+NOBODY = 65534  # a user that has no other process and no privilege
+
+
+def register(program: Process, *numbers: int) -> None:
+    program.lib.pthread_atfork(*(number and program.lib.handler(number) for number in numbers))
+
+
+def ran(program: Process, number: int) -> list[int]:
+    """The processes in which a handler ran."""
+    return [note.tid for note in program.lib.notes() if note.handler == number]
+
+
+@clause("pthread_atfork.3/prepare-runs-before-fork")
+@lie(
+    NOTHING_REGISTERED, WITHOUT_HANDLERS, function_given("no such handler", "pthread_atfork", 0, 0)
+)
+def test_prepare_runs_in_the_parent_before_the_others(program: Process) -> None:
+    register(program, PREPARE, PARENT, CHILD)
+    program.lib.fork()
+    assert ran(program, PREPARE) == [program.pid]
+    assert program.lib.noted()[0] == PREPARE
+
+
+@clause("pthread_atfork.3/parent-runs-in-parent-after")
+@lie(
+    NOTHING_REGISTERED, WITHOUT_HANDLERS, function_given("no such handler", "pthread_atfork", 1, 0)
+)
+def test_the_parents_handler_runs_in_the_parent(program: Process) -> None:
+    register(program, PREPARE, PARENT, CHILD)
+    program.lib.fork()
+    assert ran(program, PARENT) == [program.pid]
+
+
+@clause("pthread_atfork.3/child-runs-in-child-after")
+@lie(
+    NOTHING_REGISTERED, WITHOUT_HANDLERS, function_given("no such handler", "pthread_atfork", 2, 0)
+)
+def test_the_childs_handler_runs_in_the_child(program: Process) -> None:
+    register(program, PREPARE, PARENT, CHILD)
+    child = program.lib.fork()
+    assert ran(program, CHILD) == [child.pid]
+
+
+@clause("pthread_atfork.3/run-in-the-forking-thread", "pthread_atfork.3/any-thread-triggers")
+@lie(NOTHING_REGISTERED, WITHOUT_HANDLERS)
+def test_handlers_run_in_the_thread_that_forks(program: Process) -> None:
+    register(program, PREPARE, PARENT, CHILD)
+    thread = program.lib.pthread_create()
+    child = thread.lib.fork()
+    assert ran(program, PREPARE) == ran(program, PARENT) == [thread.tid]
+    assert ran(program, CHILD) == [child.pid]
+
+
+@clause("pthread_atfork.3/prepare-in-reverse-order")
+@lie(HANDLERS_SWAPPED)
+def test_prepare_handlers_run_in_reverse_order(program: Process) -> None:
+    register(program, 1, 0, 0)
+    register(program, 2, 0, 0)
+    program.lib.fork()
+    assert program.lib.noted() == [2, 1]
+
+
+@clause("pthread_atfork.3/parent-in-order")
+@lie(HANDLERS_SWAPPED)
+def test_parent_handlers_run_in_order(program: Process) -> None:
+    register(program, 0, 1, 0)
+    register(program, 0, 2, 0)
+    program.lib.fork()
+    assert program.lib.noted() == [1, 2]
+
+
+@clause("pthread_atfork.3/child-in-order")
+@lie(HANDLERS_SWAPPED)
+def test_child_handlers_run_in_order(program: Process) -> None:
+    register(program, 0, 0, 1)
+    register(program, 0, 0, 2)
+    program.lib.fork()
+    assert program.lib.noted() == [1, 2]
+
+
+@clause("pthread_atfork.3/registered-several-times")
+@lie(NOTHING_REGISTERED)
+def test_a_handler_that_is_registered_twice_runs_twice(program: Process) -> None:
+    register(program, PREPARE, PARENT, CHILD)
+    register(program, PREPARE, PARENT, CHILD)
+    child = program.lib.fork()
+    assert ran(program, PREPARE) == ran(program, PARENT) == [program.pid] * 2
+    assert ran(program, CHILD) == [child.pid] * 2
+
+
+@clause("pthread_atfork.3/null-handlers-allowed")
+@lie(NOTHING_REGISTERED)
+def test_each_handler_may_be_left_out(program: Process) -> None:
+    register(program, 0, 0, 0)
+    register(program, PREPARE, 0, 0)
+    register(program, 0, PARENT, 0)
+    register(program, 0, 0, CHILD)
+    program.lib.fork()
+    assert sorted(program.lib.noted()) == [PREPARE, PARENT, CHILD]
+
+
+@clause("pthread_atfork.3/handlers-are-inherited")
+@lie(WITHOUT_HANDLERS)
+def test_handlers_are_inherited(program: Process) -> None:
+    child = program.lib._Fork()
+    register(child, 0, 0, CHILD)
+    grandchild = child.lib._Fork()
+    youngest = grandchild.lib.fork()
+    assert ran(program, CHILD) == [youngest.pid]
+
+
+@clause("pthread_atfork.3/removed-by-exec")
+@lie(before_function("registers again", "fork", lambda p: register(p, PREPARE, PARENT, CHILD)))
+def test_exec_removes_handlers(program: Process) -> None:
+    register(program, PREPARE, PARENT, CHILD)
+    start_library(program).lib.fork()
+    assert program.lib.noted() == []
+
+
+@clause("posix.fork/underscore-fork-no-handlers")
+@lie(function_becomes("_Fork", "fork"))
+def test_underscore_fork_runs_no_handlers(program: Process) -> None:
+    register(program, PREPARE, PARENT, CHILD)
+    program.lib._Fork()
+    assert program.lib.noted() == []
+
+
+@clause("vfork.2/atfork-handlers-not-called")
+@lie(function_becomes("vfork", "fork"))
+def test_vfork_runs_no_handlers(program: Process) -> None:
+    register(program, PREPARE, PARENT, CHILD)
+    child = program.lib.vfork()
+    child.lib._exit(0)
+    child.creation.arrives()
+    assert program.lib.noted() == []
+
+
+@clause("pthread_atfork.3/returns-zero")
+@lie(function_given("no such handler", "pthread_atfork", 0, 0))
+def test_registration_gives_zero(program: Process) -> None:
+    handler = program.lib.handler(PREPARE)
+    assert program.lib.pthread_atfork(handler, 0, 0) == 0
+    program.lib.fork()
+    assert program.lib.noted() == [PREPARE]
+
+
+@clause("pthread_atfork.3/parent-handlers-run-after-failed-fork")
+@lie(NOTHING_REGISTERED)
+def test_a_failed_fork_runs_the_parents_handlers(program: Process) -> None:
+    register(program, PREPARE, PARENT, CHILD)
+    with suppress(CallFailed):  # whoever may not do so is an ordinary user already
+        program.sys.setresuid(NOBODY, NOBODY, NOBODY)
+    program.sys.setrlimit(RLIMIT_NPROC, (0, 0))
+    with fails(EAGAIN):
+        program.lib.fork()
+    assert program.lib.noted() == [PREPARE, PARENT]

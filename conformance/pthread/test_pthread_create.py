@@ -1,0 +1,348 @@
+"""pthread_create(3): the new thread, what it shares with its maker and what it has of its own."""
+
+from __future__ import annotations
+
+from pytest_procsemantics import Process, Target, clause
+from pytest_procsemantics.driven import Exit, Out, fails
+from pytest_procsemantics.driven.constants import (
+    AT_FDCWD,
+    EAGAIN,
+    EBADF,
+    EINVAL,
+    ENOTSUP,
+    O_RDONLY,
+    PR_SET_NAME,
+    PRIO_PROCESS,
+    RLIMIT_AS,
+    RLIMIT_CORE,
+    SIG_BLOCK,
+    SIG_IGN,
+    SIGUSR1,
+    SIGUSR2,
+)
+from pytest_procsemantics.driven.forms.signals import SignalStack
+from pytest_procsemantics.driven.library import (
+    PTHREAD_CANCEL_DISABLE,
+    PTHREAD_CANCELED,
+    PTHREAD_CREATE_DETACHED,
+)
+from pytest_procsemantics.lies import (
+    HANDLERS_SWAPPED,
+    THREAD_IS_A_CHILD,
+    by_maker_too,
+    function_becomes,
+    function_does_nothing,
+    function_given,
+    function_reports,
+    in_library_child,
+    lie,
+    returns_otherwise,
+)
+
+SS_DISABLE = 2  # <signal.h>
+PROCESS_SCOPE = 1
+UNKNOWN = 99
+
+
+def joined(program: Process, thread: Process) -> int:
+    """What a thread left for who joins it."""
+    assert thread.creation
+    _, value = program.lib.pthread_join(thread.creation.arrives(), Out(8))
+    return int.from_bytes(value, "little")
+
+
+@clause("pthread_create.3/starts-a-thread", "pthread_create.3/shares-process-id")
+@lie(THREAD_IS_A_CHILD)
+def test_a_thread_has_the_process_id_and_an_id_of_its_own(program: Process) -> None:
+    thread = program.lib.pthread_create()
+    assert thread.sys.getpid() == program.sys.getpid()
+    assert thread.sys.getppid() == program.sys.getppid()
+    assert thread.sys.gettid() != program.sys.gettid()
+
+
+@clause("pthread_create.3/id-is-stored")
+@lie(THREAD_IS_A_CHILD)
+def test_the_id_is_stored(program: Process) -> None:
+    thread = program.lib.pthread_create()
+    assert program.lib.pthread_equal(thread.creation.arrives(), thread.lib.pthread_self())
+
+
+@clause("pthread_create.3/id-unique-in-process")
+@lie(THREAD_IS_A_CHILD)
+def test_ids_are_unique(program: Process) -> None:
+    first, second = program.lib.pthread_create(), program.lib.pthread_create()
+    assert len({one.lib.pthread_self() for one in (program, first, second)}) == 3
+
+
+@clause("pthread_create.3/returns-zero")
+@lie(function_reports("pthread_create gives EINVAL", "pthread_create", lambda _: EINVAL))
+def test_zero_is_returned(program: Process) -> None:
+    assert program.lib.raw("pthread_create", Out(8), 0, program.lib.handler(1), 0)[0] == 0
+
+
+@clause("pthread_create.3/start-routine-gets-argument")
+@lie(HANDLERS_SWAPPED, function_given("another argument", "pthread_create", 3, 7))
+def test_the_start_routine_gets_its_argument(program: Process) -> None:
+    start = program.lib.handler(1)
+    _, thread = program.lib.raw("pthread_create", Out(8), 0, start, 5)
+    program.lib.pthread_join(int.from_bytes(thread, "little"), 0)
+    assert [(note.handler, note.args[0]) for note in program.lib.notes()] == [(1, 5)]
+
+
+@clause("pthread_create.3/return-equals-pthread-exit")
+@lie(returns_otherwise("the value gets lost", lambda lib, _: lib.pthread_exit(0)))
+def test_a_return_from_the_start_routine_ends_the_thread(program: Process) -> None:
+    thread = program.lib.pthread_create()
+    thread.lib.leave(0x66)
+    assert joined(program, thread) == 0x66
+
+
+@clause("pthread_create.3/ends-by-pthread-exit", "pthread_exit.3/value-for-join")
+@lie(function_given("the value gets lost", "pthread_exit", 0, 0))
+def test_pthread_exit_ends_the_thread(program: Process) -> None:
+    thread = program.lib.pthread_create()
+    thread.lib.pthread_exit(0x55)
+    assert joined(program, thread) == 0x55
+
+
+@clause("pthread_create.3/ends-by-cancel", "pthread_join.3/canceled-value")
+@lie(function_does_nothing("pthread_cancel", hangs=True))
+def test_a_cancelled_thread_ends(program: Process) -> None:
+    thread = program.lib.pthread_create()
+    thread.post.lib.pause()
+    program.lib.pthread_cancel(thread.creation.arrives())
+    assert joined(program, thread) == PTHREAD_CANCELED
+
+
+@clause("pthread_create.3/exit-in-any-thread-ends-all")
+@lie(function_becomes("exit", "pthread_exit", hangs=True))
+def test_exit_in_a_thread_ends_all(program: Process) -> None:
+    program.lib.atexit(program.lib.handler(0))
+    child = program.lib.fork()
+    child.lib.pthread_create().lib.exit(5)
+    assert child.wait_for_exit() == Exit(5)
+    assert program.lib.noted() == [0]
+
+
+@clause("pthread_create.3/return-from-main-ends-all")
+@lie(returns_otherwise("main ends its thread only", lambda lib, _: lib.pthread_exit(0), hangs=True))
+def test_a_return_from_main_ends_all(program: Process) -> None:
+    child = program.lib.fork()
+    child.lib.pthread_create()
+    child.lib.leave(3)
+    assert child.wait_for_exit() == Exit(3)
+
+
+@clause("pthread_create.3/signal-mask-is-copied")
+@lie(
+    in_library_child("nothing is blocked", lambda thread: thread.sys.rt_sigprocmask(2, frozenset()))
+)
+def test_the_signal_mask_is_copied(program: Process) -> None:
+    program.sys.rt_sigprocmask(SIG_BLOCK, {SIGUSR1})
+    assert program.lib.pthread_create().sys.rt_sigprocmask() == {SIGUSR1}
+
+
+@clause("pthread_create.3/own-signal-mask-afterwards")
+@lie(by_maker_too("rt_sigprocmask"))
+def test_a_later_change_of_the_mask_is_the_threads_own(program: Process) -> None:
+    program.lib.pthread_create().sys.rt_sigprocmask(SIG_BLOCK, {SIGUSR2})
+    assert program.sys.rt_sigprocmask() == set()
+
+
+@clause("pthread_create.3/pending-signals-empty")
+@lie(in_library_child("one is pending", lambda thread: thread.sys.tkill(thread.tid, SIGUSR1)))
+def test_no_signal_is_pending_in_a_new_thread(program: Process) -> None:
+    program.sys.rt_sigprocmask(SIG_BLOCK, {SIGUSR1})
+    program.sys.tkill(program.tid, SIGUSR1)
+    assert program.lib.pthread_create().sys.rt_sigpending() == set()
+    assert program.sys.rt_sigpending() == {SIGUSR1}
+
+
+def with_signal_stack(process: Process) -> None:
+    process.sys.sigaltstack(SignalStack(process.allocate(1 << 16), 0, 1 << 16))
+
+
+@clause("pthread_create.3/alternate-stack-not-inherited")
+@lie(in_library_child("there is one", with_signal_stack))
+def test_the_alternate_signal_stack_is_not_inherited(program: Process) -> None:
+    with_signal_stack(program)
+    assert program.lib.pthread_create().sys.sigaltstack().flags == SS_DISABLE
+
+
+@clause("pthread_create.3/cancel-enabled-by-default")
+@lie(
+    in_library_child(
+        "cancellation is disabled",
+        lambda thread: thread.lib.pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, 0),
+    )
+)
+def test_a_new_thread_can_be_cancelled(program: Process) -> None:
+    program.lib.pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, 0)
+    thread = program.lib.pthread_create()
+    assert thread.lib.pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, Out(4)) == (0, bytes(4))
+
+
+@clause("pthread_create.3/own-errno")
+@lie(THREAD_IS_A_CHILD)
+def test_errno_is_the_threads_own(program: Process) -> None:
+    mine = program.lib.raw("__errno_location")
+    program.lib.symbol("pthread_create")
+    program.store(mine, b"\x21\0\0\0")
+    thread = program.lib.pthread_create()
+    assert thread.load_bytes(thread.lib.raw("__errno_location"), 4) == bytes(4)
+    assert thread.load_bytes(mine, 4) == b"\x21\0\0\0"
+
+
+@clause("pthread_create.3/thread-specific-data-starts-null")
+@lie(THREAD_IS_A_CHILD)
+def test_thread_specific_data_starts_null(program: Process) -> None:
+    _, key = program.lib.pthread_key_create(Out(4), 0)
+    program.lib.pthread_setspecific(key[0], 5)
+    assert program.lib.pthread_create().lib.pthread_getspecific(key[0]) == 0
+    assert program.lib.pthread_getspecific(key[0]) == 5
+
+
+@clause("pthread_create.3/memory-is-shared")
+@lie(THREAD_IS_A_CHILD)
+def test_memory_is_shared(program: Process) -> None:
+    cell = program.allocate(8)
+    program.lib.pthread_create().store(cell, 42)
+    assert program.load(cell) == 42
+
+
+@clause("pthread_create.3/shares-descriptors")
+@lie(THREAD_IS_A_CHILD)
+def test_descriptors_are_shared(program: Process, target: Target) -> None:
+    thread = program.lib.pthread_create()
+    fd = thread.sys.openat(AT_FDCWD, target.folder(), O_RDONLY)
+    program.sys.close(fd)
+    with fails(EBADF):
+        thread.sys.close(fd)
+
+
+@clause("pthread_create.3/shares-dispositions")
+@lie(THREAD_IS_A_CHILD)
+def test_dispositions_are_shared(program: Process) -> None:
+    program.lib.pthread_create().sys.rt_sigaction(SIGUSR2, SIG_IGN)
+    assert program.sys.rt_sigaction(SIGUSR2).handler == SIG_IGN
+
+
+@clause("pthread_create.3/shares-umask")
+@lie(THREAD_IS_A_CHILD)
+def test_the_umask_is_shared(program: Process) -> None:
+    program.lib.pthread_create().sys.umask(0o011)
+    assert program.sys.umask(0) == 0o011
+
+
+@clause("pthread_create.3/shares-directories")
+@lie(THREAD_IS_A_CHILD)
+def test_the_working_directory_is_shared(program: Process, target: Target) -> None:
+    program.lib.pthread_create().sys.chdir(target.folder())
+    assert program.sys.getcwd() == target.folder().encode()
+
+
+@clause("pthread_create.3/shares-resource-limits")
+@lie(THREAD_IS_A_CHILD)
+def test_resource_limits_are_shared(program: Process) -> None:
+    program.lib.pthread_create().sys.setrlimit(RLIMIT_CORE, (0, 0))
+    assert program.sys.getrlimit(RLIMIT_CORE) == (0, 0)
+
+
+@clause("pthread_create.3/shares-group-and-session")
+@lie(THREAD_IS_A_CHILD)
+def test_group_and_session_are_shared(program: Process) -> None:
+    child = program.lib.fork()
+    child.lib.pthread_create().sys.setsid()
+    assert child.sys.getsid(0) == child.sys.getpgid(0) == child.pid
+
+
+@clause("pthread_create.3/nice-is-inherited")
+@lie(in_library_child("nice 7", lambda thread: thread.sys.setpriority(PRIO_PROCESS, thread.tid, 7)))
+def test_the_nice_value_is_inherited(program: Process) -> None:
+    program.sys.setpriority(PRIO_PROCESS, 0, 3)
+    thread = program.lib.pthread_create()
+    assert thread.sys.getpriority(PRIO_PROCESS, 0) == program.sys.getpriority(PRIO_PROCESS, 0)
+
+
+@clause("pthread_create.3/nice-is-per-thread")
+@lie(by_maker_too("setpriority"))
+def test_a_later_nice_value_is_the_threads_own(program: Process) -> None:
+    before = program.sys.getpriority(PRIO_PROCESS, 0)
+    thread = program.lib.pthread_create()
+    thread.sys.setpriority(PRIO_PROCESS, 0, 5)
+    assert program.sys.getpriority(PRIO_PROCESS, 0) == before
+
+
+@clause("pthread_create.3/name-is-inherited")
+@lie(in_library_child("another name", lambda thread: thread.sys.prctl(PR_SET_NAME, b"other")))
+def test_the_name_is_inherited(program: Process) -> None:
+    program.sys.prctl(PR_SET_NAME, b"abc")
+    thread = program.lib.pthread_create()
+    assert thread.lib.pthread_getname_np(thread.lib.pthread_self(), Out(16), 16)[1][:4] == b"abc\0"
+
+
+@clause("pthread_create.3/joinable-by-default")
+@lie(
+    in_library_child(
+        "it is detached", lambda thread: thread.lib.pthread_detach(thread.lib.pthread_self())
+    )
+)
+def test_a_thread_is_joinable_by_default(program: Process) -> None:
+    thread = program.lib.pthread_create()
+    thread.lib.leave(1)
+    assert joined(program, thread) == 1
+
+
+@clause("pthread_create.3/create-detached", "pthread_join.3/einval-detached")
+@lie(function_does_nothing("pthread_attr_setdetachstate", hangs=True))
+def test_a_detached_thread_cannot_be_joined(program: Process) -> None:
+    attributes = program.lib.thread_attributes()
+    program.lib.pthread_attr_setdetachstate(attributes, PTHREAD_CREATE_DETACHED)
+    thread = program.lib.pthread_create(attributes)
+    with fails(EINVAL):
+        joined(program, thread)
+
+
+@clause("pthread_create.3/eagain-no-memory")
+@lie(function_does_nothing("pthread_attr_setstacksize"))
+def test_a_stack_beyond_the_limit_is_refused(program: Process) -> None:
+    program.sys.setrlimit(RLIMIT_AS, (60 << 20, 60 << 20))
+    attributes = program.lib.thread_attributes()
+    program.lib.pthread_attr_setstacksize(attributes, 512 << 20)
+    with fails(EAGAIN):
+        program.lib.pthread_create(attributes)
+
+
+@clause("pthread_create.3/setdetachstate-einval")
+@lie(function_given("a known state", "pthread_attr_setdetachstate", 1, 0))
+def test_an_unknown_detach_state_is_refused(program: Process) -> None:
+    with fails(EINVAL):
+        program.lib.pthread_attr_setdetachstate(program.lib.thread_attributes(), UNKNOWN)
+
+
+@clause("pthread_create.3/setinheritsched-einval")
+@lie(function_given("a known one", "pthread_attr_setinheritsched", 1, 0))
+def test_an_unknown_scheduler_inheritance_is_refused(program: Process) -> None:
+    with fails(EINVAL):
+        program.lib.pthread_attr_setinheritsched(program.lib.thread_attributes(), UNKNOWN)
+
+
+@clause("pthread_create.3/setscope-process-enotsup")
+@lie(function_given("the system's scope", "pthread_attr_setscope", 1, 0))
+def test_the_process_scope_is_not_supported(program: Process) -> None:
+    with fails(ENOTSUP):
+        program.lib.pthread_attr_setscope(program.lib.thread_attributes(), PROCESS_SCOPE)
+
+
+@clause("pthread_create.3/setscope-einval")
+@lie(function_given("a known scope", "pthread_attr_setscope", 1, 0))
+def test_an_unknown_scope_is_refused(program: Process) -> None:
+    with fails(EINVAL):
+        program.lib.pthread_attr_setscope(program.lib.thread_attributes(), UNKNOWN)
+
+
+@clause("pthread_create.3/setstacksize-einval")
+@lie(function_given("a megabyte", "pthread_attr_setstacksize", 1, 1 << 20))
+def test_a_tiny_stack_is_refused(program: Process) -> None:
+    with fails(EINVAL):
+        program.lib.pthread_attr_setstacksize(program.lib.thread_attributes(), 1024)

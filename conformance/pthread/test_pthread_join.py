@@ -1,0 +1,209 @@
+"""pthread_join(3), pthread_detach(3), pthread_exit(3): the ends of threads."""
+
+from __future__ import annotations
+
+from pytest_procsemantics import Process, Target, clause
+from pytest_procsemantics.driven import Exit, Out, fails
+from pytest_procsemantics.driven.constants import EBUSY, EDEADLK, EINVAL, P_PID, WEXITED, WNOHANG
+from pytest_procsemantics.lies import (
+    before_function,
+    function_becomes,
+    function_does_nothing,
+    function_given,
+    function_reports,
+    in_library_child,
+    lie,
+)
+
+
+def handle(thread: Process) -> int:
+    """The thread's id as its maker got it."""
+    return int(thread.creation.arrives()) if thread.creation else 0
+
+
+def word(value: int) -> bytes:
+    return value.to_bytes(8, "little")
+
+
+@clause("pthread_join.3/waits-for-end")
+@lie(function_does_nothing("pthread_join"))
+def test_join_waits_for_the_end(program: Process, target: Target) -> None:
+    thread = program.lib.pthread_create()
+    join = program.post.lib.pthread_join(handle(thread), Out(8))
+    target.observer.wait_for_state(program, "S")
+    thread.sys.getpid()
+    assert not join.ready
+    thread.lib.pthread_exit(7)
+    assert join.arrives() == (0, word(7))
+
+
+@clause("pthread_join.3/returns-at-once-when-ended")
+@lie(function_becomes("pthread_join", "pthread_detach"))
+def test_join_of_an_ended_thread_gives_its_value(program: Process) -> None:
+    thread = program.lib.pthread_create()
+    thread.lib.pthread_exit(7)
+    assert program.lib.pthread_join(handle(thread), Out(8)) == (0, word(7))
+
+
+@clause("pthread_join.3/gives-exit-value")
+@lie(function_given("other values", "pthread_exit", 0, lambda value: value + 1))
+def test_join_gives_the_value_of_each_end(program: Process) -> None:
+    returning, exiting = program.lib.pthread_create(), program.lib.pthread_create()
+    returning.lib.leave(0x66)
+    exiting.lib.pthread_exit(0x55)
+    assert program.lib.pthread_join(handle(returning), Out(8)) == (0, word(0x66))
+    assert program.lib.pthread_join(handle(exiting), Out(8)) == (0, word(0x55))
+
+
+@clause("pthread_join.3/retval-may-be-null", "pthread_join.3/returns-zero")
+@lie(function_reports("join gives EINVAL", "pthread_join", lambda _: EINVAL))
+def test_the_value_need_not_be_taken(program: Process) -> None:
+    thread = program.lib.pthread_create()
+    thread.lib.pthread_exit(7)
+    assert program.lib.pthread_join(handle(thread), 0) == 0
+
+
+@clause("pthread_join.3/any-thread-can-join-any")
+@lie(in_library_child("it is detached", lambda one: one.lib.pthread_detach(one.lib.pthread_self())))
+def test_a_thread_can_join_its_sibling(program: Process) -> None:
+    first, second = program.lib.pthread_create(), program.lib.pthread_create()
+    first.lib.pthread_exit(9)
+    assert second.lib.pthread_join(handle(first), Out(8)) == (0, word(9))
+
+
+@clause("pthread_join.3/edeadlk-self")
+@lie(function_does_nothing("pthread_join"))
+def test_a_thread_cannot_join_itself(program: Process) -> None:
+    with fails(EDEADLK):
+        program.lib.pthread_join(program.lib.pthread_self(), 0)
+
+
+@clause("pthread_join.3/tryjoin-ebusy")
+@lie(function_does_nothing("pthread_tryjoin_np"))
+def test_tryjoin_does_not_wait(program: Process) -> None:
+    thread = program.lib.pthread_create()
+    with fails(EBUSY):
+        program.lib.pthread_tryjoin_np(handle(thread), 0)
+    thread.lib.pthread_exit(7)
+    assert program.lib.pthread_tryjoin_np(handle(thread), Out(8)) == (0, word(7))
+
+
+@clause("pthread_join.3/unjoined-freed-with-process", "pthread_detach.3/detached-ends-with-process")
+@lie(before_function("main ends alone", "exit", lambda p: p.post.lib.pthread_exit(0), hangs=True))
+def test_threads_do_not_outlive_the_process(program: Process) -> None:
+    child = program.lib.fork()
+    child.lib.pthread_create()
+    child.lib.pthread_detach(handle(child.lib.pthread_create()))
+    child.lib.exit(3)
+    assert child.wait_for_exit() == Exit(3)
+
+
+@clause("pthread_detach.3/returns-zero", "pthread_detach.3/marks-detached")
+@lie(function_does_nothing("pthread_detach", hangs=True))
+def test_a_detached_thread_runs_on_and_cannot_be_joined(program: Process) -> None:
+    thread = program.lib.pthread_create()
+    assert program.lib.pthread_detach(handle(thread)) == 0
+    with fails(EINVAL):
+        program.lib.pthread_join(handle(thread), 0)
+    assert thread.sys.getpid() == program.pid
+
+
+@clause("pthread_detach.3/thread-may-detach-itself")
+@lie(function_does_nothing("pthread_detach", hangs=True))
+def test_a_thread_can_detach_itself(program: Process) -> None:
+    thread = program.lib.pthread_create()
+    assert thread.lib.pthread_detach(thread.lib.pthread_self()) == 0
+    with fails(EINVAL):
+        program.lib.pthread_join(handle(thread), 0)
+
+
+@clause("pthread_detach.3/einval-not-joinable")
+@lie(function_does_nothing("pthread_detach"))
+def test_a_detached_thread_cannot_be_detached_again(program: Process) -> None:
+    thread = program.lib.pthread_create()
+    program.lib.pthread_detach(handle(thread))
+    with fails(EINVAL):
+        program.lib.pthread_detach(handle(thread))
+
+
+@clause("pthread_exit.3/ends-calling-thread")
+@lie(function_becomes("pthread_exit", "exit"))
+def test_pthread_exit_ends_one_thread_only(program: Process, target: Target) -> None:
+    thread = program.lib.pthread_create()
+    thread.lib.pthread_exit(0)
+    assert program.sys.getpid() == program.pid
+    assert target.observer.threads(program) == 1
+
+
+@clause("pthread_exit.3/destructors-only-for-set-keys")
+@lie(function_does_nothing("pthread_setspecific"))
+def test_destructors_run_for_keys_that_are_set(program: Process) -> None:
+    _, set_key = program.lib.pthread_key_create(Out(4), program.lib.handler(1))
+    program.lib.pthread_key_create(Out(4), program.lib.handler(2))
+    thread = program.lib.pthread_create()
+    thread.lib.pthread_setspecific(set_key[0], 77)
+    thread.lib.pthread_exit(0)
+    notes = program.lib.notes()
+    assert [(note.handler, note.tid, note.args[0]) for note in notes] == [(1, thread.tid, 77)]
+
+
+@clause("pthread_exit.3/descriptors-not-closed")
+@lie(before_function("descriptors are closed", "pthread_exit", lambda one: one.sys.close(40)))
+def test_descriptors_of_an_ended_thread_stay_open(program: Process) -> None:
+    thread = program.lib.pthread_create()
+    thread.sys.dup3(0, 40, 0)
+    thread.lib.pthread_exit(0)
+    assert program.sys.close(40) == 0
+
+
+@clause("pthread_exit.3/atexit-not-run-at-thread-end")
+@lie(function_becomes("pthread_exit", "exit"))
+def test_exit_handlers_do_not_run_when_a_thread_ends(program: Process) -> None:
+    program.lib.atexit(program.lib.handler(0))
+    child = program.lib.fork()
+    child.lib.pthread_create().lib.pthread_exit(0)
+    assert child.lib.noted() == []
+
+
+@clause(
+    "pthread_exit.3/main-thread-may-end-first",
+    "pthread_exit.3/leader-not-waitable-while-threads-live",
+)
+@lie(function_becomes("pthread_exit", "exit"))
+def test_threads_go_on_after_main_has_ended(program: Process, target: Target) -> None:
+    child = program.lib.fork()
+    thread = child.lib.pthread_create()
+    child.post.lib.pthread_exit(0x77)
+    target.observer.wait_for_state(child, "Z")
+    assert thread.sys.getpid() == child.pid
+    assert program.sys.waitid(P_PID, child.pid, WEXITED | WNOHANG) is None
+
+
+@clause("pthread_exit.3/main-thread-can-be-joined")
+@lie(function_given("another value", "pthread_exit", 0, 0))
+def test_the_main_thread_can_be_joined(program: Process) -> None:
+    child = program.lib.fork()
+    main = child.lib.pthread_self()
+    thread = child.lib.pthread_create()
+    child.post.lib.pthread_exit(0x77)
+    assert thread.lib.pthread_join(main, Out(8)) == (0, word(0x77))
+
+
+@clause("pthread_exit.3/last-thread-ends-process-with-zero")
+@lie(function_becomes("pthread_exit", "_exit"))
+def test_the_end_of_the_last_thread_is_exit_with_zero(program: Process) -> None:
+    program.lib.atexit(program.lib.handler(0))
+    child = program.lib.fork()
+    child.lib.pthread_exit(6)
+    assert child.wait_for_exit() == Exit(0)
+    assert program.lib.noted() == [0]
+
+
+@clause("pthread_exit.3/exit-after-main-thread-ended")
+@lie(function_given("another status", "exit", 0, 0))
+def test_exit_of_another_thread_gives_the_status(program: Process) -> None:
+    child = program.lib.fork()
+    thread = child.lib.pthread_create()
+    child.post.lib.pthread_exit(0x77)
+    thread.lib.exit(5)
+    assert child.wait_for_exit() == Exit(5)
