@@ -1,0 +1,149 @@
+"""Baselines: the format of known deviations, and what counts as known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_procsemantics import baselines, catalogue
+from pytest_procsemantics.baselines import Baseline, BaselineError, KnownDeviation
+
+WITNESSES = Path(__file__).parent.parent / "conformance" / "witnesses"
+
+SOUND = """\
+[[deviation]]
+clause = "vfork.2/parent-suspended"
+seen = "the parent answers while the child runs"
+reason = "vfork is made a fork"
+
+[[deviation]]
+clause = "vfork.2/stack-is-shared"
+seen = "each has its own stack"
+reason = "vfork is made a fork"
+witness = "vfork/stack.c"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where the test's own baseline stands."""
+    return tmp_path / "emulator.toml"
+
+
+def test_a_baseline_knows_its_entries(file: Path) -> None:
+    file.write_text(SOUND)
+    baseline = Baseline.load(file)
+    assert baseline == Baseline.load(str(file))
+    assert baseline.source == str(file)
+    assert baseline.known("vfork.2/stack-is-shared") == KnownDeviation(
+        clause="vfork.2/stack-is-shared",
+        seen="each has its own stack",
+        reason="vfork is made a fork",
+        witness="vfork/stack.c",
+    )
+    assert baseline.deviations[0].witness is None
+    assert baseline.known("fork.2/memory-is-copied") is None
+
+
+def test_a_twin_of_an_entry_is_known_too(file: Path) -> None:
+    file.write_text(SOUND)
+    baseline = Baseline.load(file)
+    twins = catalogue.twin_ids("vfork.2/parent-suspended")
+    assert twins
+    assert {baseline.known(twin) for twin in twins} == {baseline.deviations[0]}
+
+
+@pytest.mark.parametrize("text", ["", "# nothing is known yet\n"])
+def test_a_baseline_may_be_empty(file: Path, text: str) -> None:
+    file.write_text(text)
+    assert Baseline.load(file).deviations == ()
+
+
+# What is wrong -> (what stands instead of it, what the message says). One fault gives one message.
+FAULTS = {
+    "table": ("[[deviation]]", "[[deviations]]", "unknown table 'deviations'; accepted: deviation"),
+    "no-list": (SOUND, "deviation = 1", "deviation must be a list of tables: [[deviation]]"),
+    "key": ("reason =", "reson =", "parent-suspended: unknown key 'reson'; nearest: reason"),
+    "lacks": ('reason = "vfork is made a fork"\n', "", "parent-suspended: lacks reason"),
+    "blank": ('"each has its own stack"', '""', "seen must be a text that is not blank"),
+    "type": ('"vfork.2/parent-suspended"', "7", "deviation 1: clause must be a text"),
+    "order": (
+        'seen = "each has its own stack"\nreason = "vfork is made a fork"',
+        'reason = "vfork is made a fork"\nseen = "each has its own stack"',
+        "the order of keys is clause, seen, reason, witness",
+    ),
+    "clause": ("vfork.2/stack-is-shared", "vfork.2/stack-shared", "nearest: vfork.2/stack-is-shar"),
+    "twice": ("stack-is-shared", "parent-suspended", "parent-suspended: clause stands twice"),
+    "twin": (
+        "vfork.2/stack-is-shared",
+        "tutorial/vfork-parent-frozen-until-exec-or-exit",
+        "clause stands twice as its twin vfork.2/parent-suspended",
+    ),
+    "witness-absolute": ("vfork/stack.c", "/bin/true", "witness must be a path below"),
+    "witness-above": ("vfork/stack.c", "../stack.c", "witness must be a path below"),
+    "no-toml": ("[[deviation]]", "[[deviation", "line 1"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_is_one_message_that_names_file_and_key(file: Path, fault: str) -> None:
+    old, new, expected = FAULTS[fault]
+    file.write_text(SOUND.replace(old, new, 1))
+    with pytest.raises(BaselineError) as caught:
+        Baseline.load(file)
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{file}: ")
+    assert expected in problem
+    assert str(caught.value) == problem
+
+
+def test_several_faults_are_a_line_each(file: Path) -> None:
+    file.write_text(SOUND.replace("seen =", "sen ="))
+    with pytest.raises(BaselineError) as caught:
+        Baseline.load(file)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_baseline_that_is_not_there_is_named(file: Path) -> None:
+    with pytest.raises(BaselineError, match=r"emulator\.toml: No such file or directory"):
+        Baseline.load(file)
+
+
+def test_a_baseline_that_is_no_text_is_named(file: Path) -> None:
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(BaselineError, match=r"emulator\.toml: .*can't decode"):
+        Baseline.load(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("linus", "no baseline 'linus'; nearest: linux, or a path.toml"),
+        ("", "no baseline ''; accepted: linux, or a path.toml"),
+    ],
+)
+def test_an_unknown_name_names_what_is_accepted(name: str, message: str) -> None:
+    with pytest.raises(BaselineError) as caught:
+        Baseline.load(name)
+    assert str(caught.value) == message
+
+
+def test_a_baseline_of_the_package_needs_witnesses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "linux.toml").write_text(SOUND)
+    monkeypatch.setattr(baselines, "FOLDER", tmp_path)
+    with pytest.raises(BaselineError, match="parent-suspended: lacks witness"):
+        Baseline.load("linux")
+
+
+@pytest.mark.parametrize("name", baselines.names())
+def test_each_baseline_of_the_package_is_sound_and_confirmed(name: str) -> None:
+    baseline = Baseline.load(name)
+    missing = [
+        entry.witness
+        for entry in baseline.deviations
+        if entry.witness and not (WITNESSES / entry.witness).is_file()
+    ]
+    assert missing == []
