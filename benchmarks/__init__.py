@@ -1,0 +1,1 @@
+"""What the suite costs, as ratios that are measured in one run; see README.md."""

@@ -1,0 +1,181 @@
+"""`python -m benchmarks`: what each thing costs beside a reference, in one table.
+
+Exit status 1 when a bar is missed. Everything is measured by turns on one processor; `--json` gives the same as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks import programs, pytest_runs
+from pytest_procsemantics.native import build
+
+FEW, MANY = 50, 450  # tests in a run: the difference is what tests cost without the start
+START_LIMIT = 10.0  # milliseconds
+IDLE_LIMIT = 0.01  # of a test that does nothing
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; without a bar it is for information."""
+
+    what: str
+    measured: float
+    reference: float
+    against: str
+    unit: str
+    ratio: float
+    bar: float | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the bar holds; nothing is measured to more digits than are printed."""
+        return self.bar is None or round(self.ratio, 2) <= self.bar
+
+
+def compared(
+    what: str, measured: float, reference: float, against: str, unit: str, bar: float | None
+) -> Row:
+    """A row whose ratio is that of its two times."""
+    return Row(what, measured, reference, against, unit, measured / reference, bar)
+
+
+def steps(folder: Path, rounds: int) -> Iterator[Row]:
+    """A step beside the same exchange in C: write, wait with a deadline, read."""
+    program, agent = programs.compiled("step", folder), build.agent()
+    found = programs.take_turns(
+        {
+            "step": programs.python_rounds("step"),
+            "C": [program, agent, "poll"],
+            "bare": [program, agent, "read"],
+        },
+        50,
+        rounds,
+    )
+    yield compared("a step", found["step"], found["C"], "the same exchange in C", "us", 1.5)
+    yield compared("a step", found["step"], found["bare"], "in C without deadline", "us", None)
+
+
+def roots(folder: Path, rounds: int) -> Iterator[Row]:
+    """A fresh root process with its clean-up beside the least process in C."""
+    found = programs.take_turns(
+        {
+            "root": programs.python_rounds("root"),
+            "C": [programs.compiled("fork", folder)],
+        },
+        10,
+        rounds,
+    )
+    what = "a fresh process and its clean-up"
+    yield compared(what, found["root"], found["C"], "fork, _exit, wait in C", "us", 2.0)
+
+
+def checks(runs: pytest_runs.Runs, rounds: int) -> Iterator[Row]:
+    """A check of twenty steps beside a test that does nothing."""
+    plugins = (pytest_runs.PLUGIN, pytest_runs.FIXTURES)
+    trivial, check = [], []
+    for _ in range(rounds):
+        trivial.append(pytest_runs.each(runs, pytest_runs.TRIVIAL, plugins, (FEW, MANY)) * 1e6)
+        check.append(pytest_runs.each(runs, pytest_runs.CHECK, plugins, (FEW, MANY)) * 1e6)
+    yield compared("a check of 20 steps", min(check), min(trivial), "a trivial test", "us", 3.0)
+
+
+def idle(runs: pytest_runs.Runs, rounds: int) -> Iterator[Row]:
+    """What the plugin costs a project that does not use it."""
+    # The first run compiles. Two whole runs differ by more than this for no reason.
+    seen = [
+        float(runs.output([sys.executable, "-c", pytest_runs.START])) for _ in range(rounds + 1)
+    ]
+    least = min(seen[1:]) * 1e3
+    yield compared("to load the plugin unused", least, START_LIMIT, "allowed", "ms", 1.0)
+    ours, whole = (
+        (many - few) / (MANY - FEW)
+        for few, many in zip(idle_profile(runs, FEW), idle_profile(runs, MANY), strict=True)
+    )
+    yield compared(
+        "the plugin for each unused test", ours, whole, "a trivial test", "us", IDLE_LIMIT
+    )
+
+
+def idle_profile(runs: pytest_runs.Runs, count: int) -> tuple[float, float]:
+    """Microseconds in the plugin and in all, for so many tests that do not use it."""
+    command = runs.command(runs.file(pytest_runs.TRIVIAL, count), pytest_runs.PLUGIN)
+    command[command.index("pytest")] = "benchmarks.idle_profile"
+    ours, whole = runs.output(command).split()[-2:]
+    return float(ours), float(whole)
+
+
+def suite() -> Iterator[Row]:
+    """The whole suite on this machine."""
+    seconds, last = pytest_runs.conformance_seconds()
+    yield Row(f"the suite, one worker: {last}", seconds, 0.0, "", "s", 0.0)
+
+
+def rows(arguments: argparse.Namespace) -> Iterator[Row]:
+    """All that was asked for."""
+    only, rounds = arguments.only, arguments.rounds
+    with tempfile.TemporaryDirectory(prefix="procsem-benchmarks-") as name:
+        folder = Path(name)
+        runs = pytest_runs.Runs(folder)
+        if not only or "step" in only:
+            yield from steps(folder, rounds)
+        if not only or "root" in only:
+            yield from roots(folder, rounds)
+        if not only or "check" in only:
+            yield from checks(runs, max(rounds // 40, 1))
+        if not only or "idle" in only:
+            yield from idle(runs, max(rounds // 10, 1))
+    if not only or "suite" in only:
+        yield from suite()
+
+
+def table(found: list[Row]) -> str:
+    """The rows for people."""
+    lines = [f"{'what':40}{'measured':>12} {'reference':>11}   {'':24}{'ratio':>7}{'bar':>7}"]
+    for row in found:
+        line = f"{row.what:40}{row.measured:>9.1f} {row.unit}"
+        if row.against:
+            line += f"{row.reference:>9.1f} {row.unit}   {row.against:24}{row.ratio:>7.2f}"
+        if row.bar is not None:
+            line += f"{row.bar:>7.2f}  {'ok' if row.is_held else 'MISSED'}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Measure and print.
+
+    Returns:
+        0; 1 when a bar is missed.
+    """
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--rounds", type=int, default=200, help="of each program (200)")
+    parser.add_argument("only", nargs="*", help="some of: step root check idle suite")
+    arguments = parser.parse_args()
+    # Driver, hub and driven processes take over the affinity: a wake-up from another processor
+    # costs ten times as much and would hide everything else.
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    try:
+        found = list(rows(arguments))
+    except (programs.NoCompiler, build.BuildFailed, pytest_runs.Failed) as error:
+        sys.exit(f"benchmarks: {error}")
+    except subprocess.SubprocessError as error:
+        sys.exit(f"benchmarks: {error}")
+    if arguments.json:
+        print(json.dumps([{**asdict(row), "held": row.is_held} for row in found], indent=1))
+    else:
+        print(table(found))
+    return 0 if all(row.is_held for row in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
