@@ -41,7 +41,8 @@ def target(
     node, config = request.node, request.config
     with running_target.test() as target:
         node.stash[stash.TRANSCRIPT] = target.transcript
-        config.stash[stash.FACTS] = target.facts()
+        if stash.FACTS not in config.stash:
+            config.stash[stash.FACTS] = target.facts()
         require(target, node.stash.get(stash.CLAUSES, ()))
         with told(told_lie, target):
             yield target

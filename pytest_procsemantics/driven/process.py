@@ -37,9 +37,12 @@ from pytest_procsemantics.driven.constants import (
     O_CREAT,
     O_TRUNC,
     O_WRONLY,
+    P_PID,
     PROT_READ,
     PROT_WRITE,
     SIGCHLD,
+    WALL,
+    WEXITED,
 )
 from pytest_procsemantics.driven.creation import Birth, Creation
 from pytest_procsemantics.driven.errors import CallFailed, Deviation, Ended
@@ -56,7 +59,6 @@ if TYPE_CHECKING:
 # A request for a system call, by the number of its arguments; those behind them are zero.
 PACKS = tuple(struct.Struct(f"<IIIIIIq{n}q{WORD * (6 - n)}x").pack for n in range(7))
 MOST_OUTSTANDING = 128  # steps posted to one process; a socket's queue holds 290
-P_PID, WEXITED, WALL = 1, 4, 0x40000000
 
 
 @dataclass(frozen=True)
