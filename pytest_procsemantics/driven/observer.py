@@ -111,7 +111,27 @@ class Observer:
         return stat.rpartition(")")[2].split()
 
     def state(self, process: Process) -> str:
-        """R, S, D, T, t, Z, X or I (proc(5)); D: not to be disturbed, such as the parent of vfork."""
+        """S, D, T, t, Z, X or I (proc(5)); D: not to be disturbed, such as the parent of vfork.
+
+        A process that has just answered, or made a child, still runs (R) until it reaches the read or the
+        wait that it is on its way to: this looks again until it has.
+
+        Raises:
+            Overdue: it ran on until the target's timeout.
+        """
+        __tracebackhide__ = True
+        seen = "R"
+
+        def is_at_rest() -> bool:
+            nonlocal seen
+            seen = self.state_now(process)
+            return seen != "R"
+
+        process.target.wait_until(is_at_rest, f"{process} to stop running")
+        return seen
+
+    def state_now(self, process: Process) -> str:
+        """The same in one look, so R too: a process that runs, or waits for a processor."""
         return self.stat(process)[0]
 
     def wait_for_state(self, process: Process, state: str) -> None:
@@ -122,7 +142,9 @@ class Observer:
         """
         __tracebackhide__ = True
         target = self.process.target
-        target.wait_until(lambda: self.state(process) == state, f"{process} to be in state {state}")
+        target.wait_until(
+            lambda: self.state_now(process) == state, f"{process} to be in state {state}"
+        )
 
     def wait_until_gone(self, process: Process) -> None:
         """Look until the kernel has no such process any more, not even a zombie.

@@ -472,7 +472,7 @@ class Target:
             return "not known"
         keep, self.timeout = self.timeout, min(self.timeout, 1.0)
         try:
-            return f"state {self.observer.state(process)}"
+            return f"state {self.observer.state_now(process)}"
         except (OSError, AssertionError, ValueError, TargetLost):
             return "state not to be read"
         finally:

@@ -12,6 +12,9 @@ from pytest_procsemantics.driven.constants.calls import NUMBERS
 from pytest_procsemantics.driven.spec import host_machine
 from pytest_procsemantics.requirements.marker import why_not_here
 
+pytestmark = pytest.mark.skipif(
+    why_not_here() is not None, reason=f"needs an agent: {why_not_here()}"
+)
 # seccomp(2): SECCOMP_RET_ERRNO with EPERM, and SECCOMP_RET_KILL_PROCESS.
 RETURNS_EPERM, KILLS = 0x00050001, 0x80000000
 
@@ -35,7 +38,6 @@ os.execv(sys.argv[3], sys.argv[3:])
 """
 
 
-@pytest.mark.skipif(why_not_here() is not None, reason=f"needs an agent: {why_not_here()}")
 @pytest.mark.parametrize("action", [RETURNS_EPERM, KILLS], ids=["refused", "fatal"])
 def test_a_target_without_uname_has_an_unknown_release(tmp_path: Path, action: int) -> None:
     script = tmp_path / "filter.py"
@@ -45,3 +47,12 @@ def test_a_target_without_uname_has_an_unknown_release(tmp_path: Path, action: i
         assert target.facts()["release"] == "unknown"
         assert target.kernel == (0, 0)
         assert target.observer.state(target.new_process()) == "S"
+
+
+def test_a_process_on_its_way_to_rest_has_no_state_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Target.open("local") as target, target.test():
+        process = target.new_process()
+        looks = iter("RRS")
+        monkeypatch.setattr(target.observer, "state_now", lambda _: next(looks))
+        assert target.observer.state(process) == "S"
+        assert not list(looks)
