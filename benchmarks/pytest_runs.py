@@ -5,6 +5,7 @@ Only the plugins that are named are loaded, so that nothing of the environment i
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import subprocess
@@ -105,12 +106,24 @@ class Runs:
         return done.stdout
 
 
-def each(runs: Runs, text: str, plugins: tuple[str, ...], counts: tuple[int, int]) -> float:
-    """Seconds that one more test adds to a run, by the difference of two runs."""
+def each(
+    runs: Runs,
+    texts: tuple[str, ...],
+    plugins: tuple[str, ...],
+    counts: tuple[int, int],
+    rounds: int,
+) -> list[float]:
+    """Seconds that one more test adds to a run, for each kind of test.
+
+    The least of many runs of each length, by turns: the difference of two single runs may even be negative.
+    """
+    least = {(text, count): math.inf for text in texts for count in counts}
+    for _ in range(rounds):
+        for text, count in least:
+            seen = runs.seconds(runs.file(text, count), *plugins)
+            least[text, count] = min(least[text, count], seen)
     few, many = counts
-    difference = runs.seconds(runs.file(text, many), *plugins)
-    difference -= runs.seconds(runs.file(text, few), *plugins)
-    return difference / (many - few)
+    return [(least[text, many] - least[text, few]) / (many - few) for text in texts]
 
 
 def conformance_seconds() -> tuple[float, str]:

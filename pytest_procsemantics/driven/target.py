@@ -16,7 +16,7 @@ from typing import Any
 from pytest_procsemantics.driven import wire
 from pytest_procsemantics.driven.creation import Birth
 from pytest_procsemantics.driven.errors import CallFailed, Deviation, Overdue, TargetLost
-from pytest_procsemantics.driven.link import Link
+from pytest_procsemantics.driven.link import Frame, Link
 from pytest_procsemantics.driven.observer import Observer
 from pytest_procsemantics.driven.process import MOST_OUTSTANDING, Process
 from pytest_procsemantics.driven.spec import Spec
@@ -39,11 +39,15 @@ KIND_ANSWER, KIND_HELLO, KIND_IMAGE = (
 )
 KINDS = frozenset(map(int, wire.Kind))
 UNKNOWN_RELEASE = "unknown"  # where uname fails
+# A hello, a refusal and a death: all that can be said of a process before anybody wanted it.
+EARLY_KINDS = frozenset(map(int, (wire.Kind.HELLO, wire.Kind.REFUSED, wire.Kind.DEATH)))
+MOST_EARLY = len(EARLY_KINDS)
 NEW_ROOT, END_OF_TEST, CLEAN = (
     wire.HubRequest.NEW_ROOT,
     wire.HubRequest.END_OF_TEST,
     wire.Kind.CLEAN,
 )
+FIRST_SLOT = 1
 
 
 @functools.cache
@@ -80,6 +84,9 @@ class Target:
         self._used: list[Process] = []  # whoever has had each slot last, from 1
         self._strays = 0  # packets of this test that no driven process wrote
         self._words: dict[int, tuple[int, bytes]] = {}  # the hub's last word of each kind
+        # The end of a test asks for the next one's first process too, which saves each an exchange.
+        self._is_first_asked_for = False
+        self._early: list[Frame] = []  # what was said of it so far
         self._observer: Observer | None = None
         self._release = ""
         self.image_problem: str | None = (
@@ -110,6 +117,8 @@ class Target:
             self._link.kill()
         self._link = self.spec.start(self.timeout)
         self.image_problem = None
+        self._is_first_asked_for = False
+        self._early = []
         self.send = self._link.send
 
     @staticmethod
@@ -196,7 +205,9 @@ class Target:
         if link.lost:
             link.kill()
             return
+        self._early = []
         result, path = self.ask_hub(END_OF_TEST, CLEAN)
+        self._is_first_asked_for = True
         if result:
             text = f"what the test made could not be removed: errno {-result}"
             raise TargetLost(text, path.decode("utf-8", "backslashreplace"))
@@ -206,8 +217,10 @@ class Target:
     def new_process(self, name: str = "parent") -> Process:
         """A fresh single-threaded process: a session of its own, default signals, /dev/null on 0 to 2, umask 022."""
         process = self.expect(name, None)
-        self.send(hub_request(NEW_ROOT, process.slot))
-        self.take_in(self.timeout)
+        if process.slot == FIRST_SLOT and self._is_first_asked_for:
+            self._is_first_asked_for = False
+        else:
+            self.send(hub_request(NEW_ROOT, process.slot))
         if not process.pid:
             self._wait(
                 lambda: bool(process.pid) or process.ended, None, lambda: f"a new process ({name})"
@@ -229,6 +242,9 @@ class Target:
         process = self.process_class(self, slot, name, parent)
         self._used[slot - 1 : slot] = [process]
         self.processes[slot] = process
+        early, self._early = self._early, []
+        for frame in early:
+            self._take_word(*frame)
         return process
 
     @property
@@ -299,7 +315,9 @@ class Target:
                 self._take_word(channel, kind, serial, result, data)
 
     def _take_word(self, channel: int, kind: int, serial: int, result: int, data: bytes) -> None:
-        if kind in (KIND_HELLO, KIND_IMAGE):
+        if not self._used and kind in EARLY_KINDS:
+            self._keep((channel, kind, serial, result, data))
+        elif kind in (KIND_HELLO, KIND_IMAGE):
             process = self.processes.get(channel)
             if (
                 process is None
@@ -327,6 +345,11 @@ class Target:
             )
         else:
             self._words[kind] = (result, data)
+
+    def _keep(self, frame: Frame) -> None:
+        self._early.append(frame)
+        if len(self._early) > MOST_EARLY:
+            raise self._nonsense(f"{len(self._early)} words before there was a process")
 
     def _nonsense(self, text: str) -> TargetLost:
         self.link.kill()
@@ -488,7 +511,10 @@ class Target:
         """
         take_in = self._discard if request is END_OF_TEST else self.take_in
         self._words.pop(answer, None)
-        self.send(hub_request(request))
+        frame = hub_request(request)
+        if request is END_OF_TEST:
+            frame += hub_request(NEW_ROOT, FIRST_SLOT)
+        self.send(frame)
         end = time.monotonic() + self.timeout
         while answer not in self._words:
             left = end - time.monotonic()
@@ -500,9 +526,11 @@ class Target:
         return self._words.pop(answer)
 
     def _discard(self, timeout: float) -> None:
-        """Take the hub's words only: whoever else still talks is about to be ended."""
-        for channel, kind, _, result, data in self.link.receive(timeout):
-            if not channel:
+        """Take the hub's words only, until the test is over: whoever else still talks is about to be ended."""
+        for channel, kind, serial, result, data in self.link.receive(timeout):
+            if CLEAN in self._words:
+                self._keep((channel, kind, serial, result, data))
+            elif not channel:
                 self._words[kind] = (result, data)
 
 

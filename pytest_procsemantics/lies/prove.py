@@ -55,7 +55,7 @@ class Proof:
             return
         self._told[_function(metafunc.definition)] = {one.name for one in lies}
         names = ["truth", *(f"lie: {one.name}" for one in lies)]
-        metafunc.parametrize(FIXTURE, [None, *lies], indirect=True, ids=names)
+        metafunc.parametrize(FIXTURE, [None, *lies], ids=names)
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         """Note which lie an item tells: it says nothing about the target."""

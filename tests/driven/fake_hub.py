@@ -279,17 +279,34 @@ def speaks_well_beside_many_errors(slot: int, serial: int) -> None:
     write(frame(slot, wire.Kind.ANSWER, serial, 42))
 
 
-def refuses_processes() -> None:
+def words_to_the_hub() -> Iterator[tuple[int, int]]:
+    """What the driver asks of the hub itself: kind and number; ends of tests are answered."""
     greet()
     while True:
         _, length = wire.FRAME.unpack(read(wire.FRAME.size))
         payload = read(length)
         kind = wire.FRAME.unpack_from(payload)[0]
-        if kind == wire.HubRequest.NEW_ROOT:
-            slot = NUMBER.unpack_from(payload, 16)[0]
-            write(frame(0, wire.Kind.REFUSED, slot, -11))
-        elif kind == wire.HubRequest.END_OF_TEST:
+        if kind == wire.HubRequest.END_OF_TEST:
             write(frame(0, wire.Kind.CLEAN))
+        yield kind, NUMBER.unpack_from(payload, 16)[0]
+
+
+def refuses_processes() -> None:
+    for kind, slot in words_to_the_hub():
+        if kind == wire.HubRequest.NEW_ROOT:
+            write(frame(0, wire.Kind.REFUSED, slot, -11))
+
+
+def loses_processes() -> None:
+    for kind, slot in words_to_the_hub():
+        if kind == wire.HubRequest.NEW_ROOT:
+            write(hello(slot) + frame(0, wire.Kind.DEATH, slot, 9))
+
+
+def greets_before_anybody_asks() -> None:
+    for kind, _ in words_to_the_hub():
+        if kind == wire.HubRequest.END_OF_TEST:
+            write(hello(1) * 10)
 
 
 def hangs_at_the_end() -> None:

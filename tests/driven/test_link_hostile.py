@@ -16,6 +16,7 @@ import pytest
 
 from pytest_procsemantics.driven import (
     CallFailed,
+    Ended,
     Overdue,
     StartFailed,
     Target,
@@ -264,6 +265,29 @@ def test_refused_processes_are_an_errno_and_no_loss(fake: Make) -> None:
         with target.test(), pytest.raises(CallFailed) as caught:
             target.new_process()
         assert caught.value.errno == 11
+
+
+def test_a_process_that_ends_before_a_test_wants_it(fake: Make) -> None:
+    target = fake("loses_processes")
+    for _ in range(2):
+        with target.test():
+            process = target.new_process()
+            with pytest.raises(Ended):
+                process.sys.getpid()
+
+
+def test_first_words_without_end_before_a_test(fake: Make) -> None:
+    target = fake("greets_before_anybody_asks")
+
+    def begin_and_end() -> None:
+        for _ in range(2):
+            with target.test():
+                pass
+
+    with pytest.raises(TargetLost) as caught:
+        begin_and_end()
+    assert caught.value.args[0] == "4 words before there was a process"
+    works(target)
 
 
 def test_many_errors_beside_answers_hold_nothing_up(fake: Make) -> None:

@@ -339,6 +339,14 @@ def one_processor(is_wanted: bool) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+def assert_nothing_left(target: Target) -> None:
+    """The hub has no child but the first process of the next test."""
+    with target.test():
+        first = target.new_process()
+        hub = psutil.Process(target.greeting.hub_pid)
+        assert [child.pid for child in hub.children(recursive=True)] == [first.pid]
+
+
 def run(target: Target, seed: int) -> int:
     """One random sequence; gives its steps. What was done is printed when it fails."""
     steps = 0
@@ -348,7 +356,7 @@ def run(target: Target, seed: int) -> int:
             while steps < LONGEST and sequence.step():
                 steps += 1
             sequence.check_all()
-        assert psutil.Process(target.greeting.hub_pid).children(recursive=True) == []
+        assert_nothing_left(target)
     except BaseException:
         print(f"seed {seed}, step {steps}\n{target.transcript}")
         raise
@@ -388,7 +396,7 @@ def test_a_maker_that_is_killed_while_it_makes() -> None:
                     assert birth.step.state != Step.WAITING
                     if birth.child.pid:
                         assert birth.child.sys.getpid() == birth.child.pid
-            assert psutil.Process(target.greeting.hub_pid).children(recursive=True) == []
+            assert_nothing_left(target)
 
 
 def test_a_process_that_is_killed_in_exec() -> None:
