@@ -23,7 +23,6 @@ from pytest_procsemantics.driven.errors import CallFailed, Ended, Unsupported
 from pytest_procsemantics.driven.forms.signals import bits
 from pytest_procsemantics.driven.process import Exit, Process
 from pytest_procsemantics.driven.program import AGENT, WORD, Path, Texts
-from pytest_procsemantics.driven.target import hub_request
 
 if TYPE_CHECKING:
     from pytest_procsemantics.driven.step import Step
@@ -481,7 +480,7 @@ class LibraryBirth(Birth):
                 self.step.arrives()
             except CallFailed:
                 child.ended = True  # and its welcome must greet nobody else
-                target.send(hub_request(wire.HubRequest.FREE_SLOT, child.slot))
+                target.free_slot(child.slot)
                 raise
         if self.step.name == "daemon":
             target.wait_for_first_word(child)

@@ -278,14 +278,8 @@ def test_a_process_that_ends_before_a_test_wants_it(fake: Make) -> None:
 
 def test_first_words_without_end_before_a_test(fake: Make) -> None:
     target = fake("greets_before_anybody_asks")
-
-    def begin_and_end() -> None:
-        for _ in range(2):
-            with target.test():
-                pass
-
-    with pytest.raises(TargetLost) as caught:
-        begin_and_end()
+    with pytest.raises(TargetLost) as caught, target.test():
+        pass
     assert caught.value.args[0] == "4 words before there was a process"
     works(target)
 
