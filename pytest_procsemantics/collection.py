@@ -85,6 +85,7 @@ class Selection:
 
     def __init__(self, settings: Settings) -> None:
         self._patterns = settings.patterns
+        self._is_coverage = settings.coverage
         self._collected: set[str] = set()
         self._unmatched: list[str] = []
 
@@ -114,7 +115,8 @@ class Selection:
             ids = {clause.id for clause in catalogue.matching(pattern)}
             # A check proves the twins of its clauses too.
             ids.update(*map(catalogue.twin_ids, ids))
-            if ids.isdisjoint(self._collected):
+            # The coverage is asked for clauses without a check too.
+            if ids.isdisjoint(self._collected) and not self._is_coverage:
                 self._unmatched.append(pattern)
             wanted |= ids
         # A file that can't be collected may hold the check: its error is the one to show.

@@ -311,11 +311,13 @@ def test_a_clause_is_proved_by_a_check_of_its_twin(folder: Path) -> None:
     (folder / "fork.9.toml").write_text(chain(("a", "b"), ("b", ""), ("c", "")))
     assert catalogue.coverage([]) == [catalogue.PageCoverage("fork.9", 3, 0, 0, 3)]
     assert catalogue.coverage(["fork.9/b"]) == [catalogue.PageCoverage("fork.9", 3, 2, 0, 1)]
+    assert [clause.id for clause in catalogue.open_clauses(["fork.9/b"], "fork.9")] == ["fork.9/c"]
 
 
 def test_coverage_tells_untestable_from_open(folder: Path) -> None:
     (folder / "fork.9.toml").write_text(SOUND)
     assert catalogue.coverage([]) == [catalogue.PageCoverage("fork.9", 3, 0, 2, 1)]
+    assert len(catalogue.open_clauses([], "fork.9/*")) == 1
 
 
 def test_coverage_counts_every_clause_once() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_procsemantics import collection, settings
+from pytest_procsemantics import catalogue, collection, settings
 
 Run = Callable[..., pytest.RunResult]
 
@@ -134,6 +134,35 @@ def test_the_coverage_counts_what_was_collected(
             r"fork\.2 +2 +\d+ +\d+$",
             r"vfork\.2 +1 +\d+ +\d+$",
             r"total +\d+ +\d+ +\d+$",
+        ]
+    )
+
+
+def test_the_coverage_lists_the_open_clauses_of_a_pattern(
+    run: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(CHECKS)
+    # No check proves any clause of the second.
+    asked = ["--procsem-clause=fork.2/memory-*", "--procsem-clause=vfork.2/*exec*"]
+    result = run("--procsem-coverage", "--collect-only", *asked)
+    assert result.ret == 0
+    proved = [
+        "fork.2/memory-is-copied",
+        "fork.2/pending-signals-cleared",
+        "vfork.2/parent-suspended",
+    ]
+    memory = catalogue.open_clauses(proved, "fork.2/memory-*")
+    exec = catalogue.open_clauses(proved, "vfork.2/*exec*")
+    assert exec
+    assert "fork.2/memory-is-copied" not in [clause.id for clause in memory]
+    result.stdout.fnmatch_lines(
+        [
+            "total *",
+            f"open of fork.2/memory-[*]: {len(memory)}",
+            *(f"  {clause.id}" for clause in memory),
+            f"open of vfork.2/[*]exec[*]: {len(exec)}",
+            f"  {exec[0].id}",
+            f"  *{exec[0].says.split(maxsplit=1)[0]}*",
         ]
     )
 

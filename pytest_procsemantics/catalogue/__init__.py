@@ -4,7 +4,7 @@ A page is read when one of its clauses is named, never at import. The format is 
 docs/reference/catalogue.md.
 """
 
-from pytest_procsemantics.catalogue.coverage import PageCoverage, coverage
+from pytest_procsemantics.catalogue.coverage import PageCoverage, coverage, open_clauses
 from pytest_procsemantics.catalogue.loader import (
     CatalogueError,
     Clause,
@@ -30,6 +30,7 @@ __all__ = [
     "clause",
     "coverage",
     "matching",
+    "open_clauses",
     "page",
     "pages",
     "twin_ids",

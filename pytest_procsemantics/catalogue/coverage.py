@@ -28,9 +28,7 @@ def coverage(proved: Iterable[str]) -> list[PageCoverage]:
     Raises:
         UnknownClause: an id that no clause has.
     """
-    known = set()
-    for id in proved:
-        known |= {loader.clause(id).id, *loader.twin_ids(id)}
+    known = _with_twins(proved)
     counts = []
     for page in map(loader.page, loader.pages()):
         done = sum(clause.id in known for clause in page.clauses)
@@ -38,3 +36,21 @@ def coverage(proved: Iterable[str]) -> list[PageCoverage]:
         total = len(page.clauses)
         counts.append(PageCoverage(page.name, total, done, left, total - done - left))
     return counts
+
+
+def open_clauses(proved: Iterable[str], glob: str) -> list[loader.Clause]:
+    """The clauses of a pattern that could be proved and are not, in the order of pages and text.
+
+    Args:
+        proved: as in `coverage`.
+        glob: as in `matching`.
+
+    Raises:
+        UnknownClause: an id that no clause has.
+    """
+    known = _with_twins(proved)
+    return [one for one in loader.matching(glob) if one.testable and one.id not in known]
+
+
+def _with_twins(ids: Iterable[str]) -> set[str]:
+    return {twin for id in ids for twin in (loader.clause(id).id, *loader.twin_ids(id))}

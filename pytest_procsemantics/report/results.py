@@ -164,7 +164,7 @@ class Results:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         lines = []
         if self._settings.coverage:
-            lines += summary.coverage(self.collected)
+            lines += summary.coverage(self.collected, self._settings.patterns)
         if self._settings.transcript == "all":
             lines += summary.transcripts(self.all)
         if self.all:

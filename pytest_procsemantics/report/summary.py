@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -77,15 +77,27 @@ def claims(patterns: Iterable[str], results: Sequence[Result]) -> list[str]:
     return lines
 
 
-def coverage(collected: Iterable[str]) -> list[str]:
-    """For each page how many of its clauses the collected checks prove, as a table."""
+def coverage(collected: Collection[str], patterns: Iterable[str]) -> list[str]:
+    """For each page how many of its clauses the collected checks prove, as a table; and which are open.
+
+    Args:
+        collected: ids of the clauses that they prove.
+        patterns: of the clauses that are listed where they are open.
+    """
     from pytest_procsemantics import catalogue
 
     pages = catalogue.coverage(collected)
     counts = [(page.page, page.proved, page.untestable, page.open) for page in pages]
     total = ("total", *(sum(numbers) for numbers in list(zip(*counts, strict=True))[1:]))
     rows = [tuple(map(str, row)) for row in [*counts, total]]
-    return [*text.table(("page", "proved", "untestable", "open"), rows), ""]
+    lines = [*text.table(("page", "proved", "untestable", "open"), rows), ""]
+    for pattern in patterns:
+        found = catalogue.open_clauses(collected, pattern)
+        lines.append(f"open of {pattern}: {len(found)}")
+        for clause in found:
+            lines += [f"  {clause.id}", *text.labelled("", clause.says)]
+        lines.append("")
+    return lines
 
 
 def transcripts(results: Iterable[Result]) -> list[str]:
