@@ -28,6 +28,7 @@ from pytest_procsemantics.driven.constants import (
     F_GETFD,
     KCMP_VM,
     MADV_NOHUGEPAGE,
+    MADV_POPULATE_WRITE,
     SIG_BLOCK,
     SIGCHLD,
     SIGKILL,
@@ -83,8 +84,7 @@ def test_memory_is_copied_completely_and_attributes_are_not(
 def copies_eagerly(child: Process) -> None:
     """Give the child a frame of its own for each page that the parent has made."""
     for start, size in allocations(child):
-        for address in range(start, start + size, child.target.page_size):
-            child.store(address, child.load(address))
+        child.sys.madvise(start, size, MADV_POPULATE_WRITE)
 
 
 EAGER = in_child("fork copies every page at once", copies_eagerly)

@@ -113,7 +113,7 @@ def with_signal_stack(process: Process) -> SignalStack:
 
 
 @like_clone("clone.2/vm-clears-alternate-stack")
-@lie(adds(CLONE_VFORK), drops(CLONE_VM))
+@lie(adds(CLONE_VFORK, hangs=True), drops(CLONE_VM))
 def test_with_clone_vm_the_child_has_no_alternate_stack(parent: Process, make: MakeWith) -> None:
     with_signal_stack(parent)
     assert make(parent, CLONE_VM).sys.sigaltstack().flags == SS_DISABLE
