@@ -85,7 +85,8 @@ def _prove_checks(config: pytest.Config) -> None:
 
     config.pluginmanager.register(Proof(config.stash[stash.SETTINGS]), PROOF)
     if not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Matrix(), MATRIX)
+        config.stash[stash.MATRIX] = matrix = Matrix()
+        config.pluginmanager.register(matrix, MATRIX)
 
 
 def _write_file(config: pytest.Config, path: Path) -> None:

@@ -29,6 +29,7 @@ class Settings:
     patterns: tuple[str, ...] = ()  # of clause ids; empty: every test runs
     coverage: bool = False
     prove: bool = False  # tell the checks' lies as well
+    matrix: bool = False  # and the generic ones
     baselines: tuple[str, ...] = ()  # names of built-in ones, or paths
     json: Path | None = None  # the file of results, for programs
 
@@ -70,6 +71,12 @@ def add_options(parser: pytest.Parser) -> None:
         help="Run each check also under its lies, and fail where a check notices none",
     )
     add(
+        "--procsem-matrix",
+        action="store_true",
+        help="As --procsem-prove, and run each check also under the generic lies of its primitive; fail"
+        " where one is noticed by no check at all",
+    )
+    add(
         "--procsem-baseline",
         metavar="FILE",
         action="append",
@@ -100,7 +107,8 @@ def resolve(config: pytest.Config) -> Settings:
         transcript=_transcript(config),
         patterns=tuple(config.getoption("--procsem-clause") or ()),
         coverage=bool(config.getoption("--procsem-coverage")),
-        prove=bool(config.getoption("--procsem-prove")),
+        prove=bool(config.getoption("--procsem-prove") or config.getoption("--procsem-matrix")),
+        matrix=bool(config.getoption("--procsem-matrix")),
         baselines=_baselines(config, target),
         json=_json(config),
     )

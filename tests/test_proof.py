@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pytest_procsemantics.report.matrix import lines
+from pytest_procsemantics.report.matrix import Telling, lines
 from pytest_procsemantics.requirements.marker import why_not_here
 
 Run = Callable[..., pytest.RunResult]
@@ -43,7 +43,7 @@ import pytest
 from pytest_procsemantics.clauses import clause
 from pytest_procsemantics.driven.constants import CLONE_FS, CLONE_VM, SIGCHLD
 from pytest_procsemantics.driven.errors import Unsupported
-from pytest_procsemantics.lies import drops, in_child, instead, lie
+from pytest_procsemantics.lies import before_call, drops, in_child, instead, leaves_out, lie
 
 SHARES_MEMORY = instead("fork", CLONE_VM | SIGCHLD)
 IS_COPIED = clause("fork.2/memory-is-copied")
@@ -85,6 +85,21 @@ def test_of_a_thing_with_itself(target):
 @lie(in_child("the driver fails", lambda child: [][0]))
 def test_whose_lie_breaks_the_driver(target):
     target.new_process().fork()
+
+@IS_COPIED
+@lie(before_call("getpid", "the caller has closed 99", lambda process: process.sys.close(99)))
+def test_whose_lie_fails_by_itself(target):
+    target.new_process().sys.getpid()
+
+@IS_COPIED
+@lie(drops(CLONE_FS))
+def test_whose_lie_is_never_told(target):
+    target.new_process().fork()
+
+@IS_COPIED
+@lie(leaves_out("umask"))
+def test_that_deviates_without_its_lie(target):
+    assert target.new_process().sys.getpid() == 0
 
 @pytest.fixture
 def child(target):
@@ -130,13 +145,21 @@ def test_the_proof_names_each_check_that_cant_fail(run: Run, pytester: pytest.Py
             "test_without_its_assertion",
             "test_of_a_thing_with_itself",
         },
+        "never told, so not noticed": {
+            "test_whose_lie_is_never_told",
+            "test_that_deviates_without_its_lie",
+        },
         "broken, so not noticed": {
             "test_whose_lie_breaks_the_driver",
+            "test_whose_lie_fails_by_itself",
             "test_whose_fixture_notices",
         },
         "noticed by nothing": {
             "a child has another umask",
             "the driver fails",
+            "the caller has closed 99",
+            "drops CLONE_FS",
+            "umask does nothing",
             "the child is an orphan",
         },
         "unproved": {
@@ -151,7 +174,8 @@ def test_the_proof_names_each_check_that_cant_fail(run: Run, pytester: pytest.Py
             "  lie * checks  noticed  unsupported",
             "  a child has another umask *1        0            0",
             "  fork is clone(CLONE_VM|SIGCHLD) *5        2            1",
-            "  total *8        2            1",
+            "  total *11        2            1",
+            "noticed: 2 by an assertion",
         ]
     )
     for why in (
@@ -160,14 +184,44 @@ def test_the_proof_names_each_check_that_cant_fail(run: Run, pytester: pytest.Py
         "it can't be told 'drops CLONE_FS': a lie of one case; next: @lie(...) on the function",
     ):
         result.stdout.fnmatch_lines([f"  because  {why}"])
-    failed = {
-        case.attrib["name"].partition("[")[0]
-        for case in ElementTree.parse(pytester.path / "out.xml").iter("testcase")
-        if case.find("failure") is not None or case.find("error") is not None
-    }
-    # Whatever the proof names is red.
+    # Whatever the proof names is red, and so is what deviates by itself.
     checks = {name for names in found.values() for name in names if name.startswith("test_")}
-    assert failed == checks
+    assert failures(pytester, "out.xml") == checks
+
+
+NOTICING = """
+import errno
+from pytest_procsemantics.lies import before_call, leaves_out
+
+@IS_COPIED
+@lie(before_call("write", "a closed descriptor", lambda process: process.sys.close(0)))
+def test_by_an_errno(target):
+    target.new_process().sys.write(0, b"x")
+
+@IS_COPIED
+@lie(in_child("the child has ended", lambda child: child.exit()))
+def test_by_an_end(target):
+    target.new_process().fork().sys.getpid()
+
+@IS_COPIED
+@lie(leaves_out("exit_group", hangs=True))
+def test_by_a_wait(target):
+    target.new_process().exit()
+"""
+
+
+@needs_driving
+def test_the_proof_counts_what_noticed(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(test_it=HEAD + GOOD + NOTICING)
+    result = run("--procsem-prove")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            "noticed: 2 by an assertion, 1 by an errno, 1 by the end of a process,"
+            " 1 by a wait that ran out"
+        ]
+    )
 
 
 @needs_driving
@@ -183,10 +237,46 @@ def test_checks_that_can_fail_are_green(run: Run, pytester: pytest.Pytester) -> 
     assert named(result) == {}
 
 
+OLD_KERNEL = """
+from pytest_procsemantics import stash
+
+@pytest.fixture
+def old(target, pytestconfig):
+    pytestconfig.stash[stash.FACTS] = {"release": "4.4.0"}
+    return target
+
+@clause("clone.2/clear-sighand-leaves-caller")
+@lie(SHARES_MEMORY)
+def test_of_a_younger_clause(old):
+    assert old.new_process().fork().sys.getppid() == 0
+"""
+
+
+@needs_driving
+def test_a_deviation_of_an_old_kernel_is_no_notice(run: Run, pytester: pytest.Pytester) -> None:
+    """The truth, which deviates here as well, is excused by the version that the target declares."""
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(test_it=HEAD + OLD_KERNEL)
+    result = run("--procsem-prove")
+    assert result.ret == 0
+    result.assert_outcomes(skipped=2)
+    result.stdout.fnmatch_lines(["  fork is clone(CLONE_VM|SIGCHLD) *1        0            1"])
+
+
 def test_a_lie_that_never_ended_was_not_noticed() -> None:
-    shown = list(lines({"test_it.py::test_crash[lie: x]": ("x", "")}, {}))
+    shown = list(lines([Telling("test_it.py::test_crash[lie: x]", "x")], {}))
     assert "did not end, so not noticed: test_it.py::test_crash[lie: x]" in shown
-    assert max(map(len, lines({"test": ("lie " * 99, "yes")}, {}))) <= 100
+    long = Telling("test", "lie " * 99, noticed="yes")
+    assert max(map(len, lines([long], {}))) <= 100
+
+
+def failures(pytester: pytest.Pytester, file: str) -> set[str]:
+    """The functions with a failed test."""
+    return {
+        case.attrib["name"].partition("[")[0]
+        for case in ElementTree.parse(pytester.path / file).iter("testcase")
+        if case.find("failure") is not None or case.find("error") is not None
+    }
 
 
 def named(result: pytest.RunResult) -> dict[str, set[str]]:
@@ -195,7 +285,7 @@ def named(result: pytest.RunResult) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for line in result.outlines[begin:]:
         what, colon, name = line.partition(": ")
-        if colon and not line.startswith((" ", "FAILED", "ERROR", "=")):
+        if colon and not line.startswith((" ", "FAILED", "ERROR", "=", "noticed: ")):
             name = name.rpartition("::")[2].partition("[")[0] if "::" in name else name
             found.setdefault(what, set()).add(name)
     return found

@@ -7,6 +7,7 @@ step added or left out. It is a Process that does otherwise, so the truth pays n
 from pytest_procsemantics.lies.generic import (
     EXEC_DOES_NOTHING,
     EXEC_IN_A_CHILD,
+    Liar,
     Lie,
     adds,
     allocations,
@@ -52,6 +53,7 @@ __all__ = [
     "EXEC_IN_A_CHILD",
     "HANDLERS_SWAPPED",
     "THREAD_IS_A_CHILD",
+    "Liar",
     "Lie",
     "adds",
     "allocations",

@@ -16,6 +16,7 @@ import pytest
 
 from pytest_procsemantics.driven.constants import flag_names
 from pytest_procsemantics.driven.creation import Birth, Creation
+from pytest_procsemantics.driven.errors import CallFailed, Deviation
 from pytest_procsemantics.driven.process import Process
 from pytest_procsemantics.driven.step import Step
 
@@ -28,13 +29,43 @@ CLONE3_FIELDS = (
 Check = TypeVar("Check", bound=Callable[..., Any])
 
 
+class Liar(Process):
+    """A process that does otherwise.
+
+    Attributes:
+        tellings: how often it has. Of a lie that was never told it means nothing that a check did not notice it.
+    """
+
+    tellings = 0
+
+    def tell(self) -> None:
+        """Note that the lie is told now."""
+        type(self).tellings += 1
+
+    def does(self, act: Callable[[Process], object], process: Process) -> None:
+        """Let a process do what the check did not ask for.
+
+        Raises:
+            NotTold: it could not; a failure of the lie's own step is nothing that the check noticed.
+        """
+        self.tell()
+        try:
+            act(process)
+        except (CallFailed, Deviation) as failure:
+            raise NotTold(f"the lie's own step failed: {failure}") from failure
+
+
+class NotTold(Exception):
+    """A lie could not be told: no verdict on the check is possible."""
+
+
 @dataclass(frozen=True)
 class Lie:
     """One planned deviation.
 
     Attributes:
         name: what happens instead, in a few words.
-        process_class: what the target makes its processes of while the lie is told.
+        process_class: what the target makes its processes of while the lie is told; only a Liar says whether it was.
         hangs: the check notices it by a wait that runs out, so that wait may be short.
     """
 
@@ -59,9 +90,12 @@ def with_flags(creation: Creation, flags: int) -> Creation:
 
 
 def _creating(name: str, change: Callable[[Creation], Creation], hangs: bool = False) -> Lie:
-    class Lying(Process):
+    class Lying(Liar):
         def actual(self, creation: Creation) -> Creation:
-            return change(creation)
+            changed = change(creation)
+            if changed != creation:
+                self.tell()
+            return changed
 
     return Lie(name, Lying, hangs)
 
@@ -150,10 +184,12 @@ def in_child(name: str, act: Callable[[Process], object], hangs: bool = False) -
     class LyingBirth(Birth):
         def begin(self) -> Process:
             child = super().begin()
-            act(child)
+            maker = self.step.process
+            assert isinstance(maker, Liar)
+            maker.does(act, child)
             return child
 
-    class Lying(Process):
+    class Lying(Liar):
         def create(self, creation: Creation, name: str) -> Birth:
             birth = super().create(creation, name)
             return LyingBirth(birth.child, birth.step, birth.suspends)
@@ -164,12 +200,15 @@ def in_child(name: str, act: Callable[[Process], object], hangs: bool = False) -
 def misreports(primitive: str) -> Lie:
     """The maker is given another number than the new process's."""
 
-    def act(child: Process) -> None:
-        assert child.creation
-        if child.creation.name == primitive:
-            child.creation.decode = lambda result, data: result + 1
+    class Lying(Liar):
+        def create(self, creation: Creation, name: str) -> Birth:
+            birth = super().create(creation, name)
+            if creation.primitive == primitive:
+                self.tell()
+                birth.step.decode = lambda result, data: result + 1
+            return birth
 
-    return in_child(f"{primitive} gives another number", act)
+    return Lie(f"{primitive} gives another number", Lying)
 
 
 def allocations(process: Process) -> list[tuple[int, int]]:
@@ -191,22 +230,23 @@ def opened(child: Process) -> list[int]:
 def in_image(name: str, act: Callable[[Process], object]) -> Lie:
     """Every new image does something before the check gets it."""
 
-    class Lying(Process):
+    class Lying(Liar):
         def begin_image(self, step: Step) -> Process:
             super().begin_image(step)
-            act(self)
+            self.does(act, self)
             return self
 
     return Lie(name, Lying)
 
 
 def leaves_out(call: str, hangs: bool = False) -> Lie:
-    """A system call does nothing and says that it did."""
+    """A system call does nothing and says that it did; memory that it should fill stays zero."""
 
-    class Lying(Process):
+    class Lying(Liar):
         def ask_call(self, name: str, number: int, args: Any, decode: Any = None) -> Step:
             if name == call:
-                return super().ask_call(name, self.sys.number("sched_yield"), (), None)
+                self.tell()
+                number = self.sys.number("sched_yield")  # gives 0, and looks at no argument
             return super().ask_call(name, number, args, decode)
 
     return Lie(f"{call} does nothing", Lying, hangs)
@@ -215,10 +255,10 @@ def leaves_out(call: str, hangs: bool = False) -> Lie:
 def before_call(call: str, name: str, act: Callable[[Process], object], hangs: bool = False) -> Lie:
     """Whoever makes a system call does something just before."""
 
-    class Lying(Process):
+    class Lying(Liar):
         def ask_call(self, name: str, number: int, args: Any, decode: Any = None) -> Step:
             if name == call:
-                act(self)
+                self.does(act, self)
             return super().ask_call(name, number, args, decode)
 
     return Lie(name, Lying, hangs)
@@ -227,9 +267,10 @@ def before_call(call: str, name: str, act: Callable[[Process], object], hangs: b
 def twice(call: str) -> Lie:
     """A system call does two times what it does."""
 
-    class Lying(Process):
+    class Lying(Liar):
         def ask_call(self, name: str, number: int, args: Any, decode: Any = None) -> Step:
             if name == call:
+                self.tell()
                 super().ask_call(name, number, args, decode)
             return super().ask_call(name, number, args, decode)
 
@@ -239,9 +280,10 @@ def twice(call: str) -> Lie:
 def by_maker_too(call: str) -> Lie:
     """What a system call does to a process or thread, it does to its maker as well."""
 
-    class Lying(Process):
+    class Lying(Liar):
         def ask_call(self, name: str, number: int, args: Any, decode: Any = None) -> Step:
             if name == call and self.creation:
+                self.tell()
                 self.creation.process.ask_call(name, number, args, decode).arrives()
             return super().ask_call(name, number, args, decode)
 
@@ -251,9 +293,9 @@ def by_maker_too(call: str) -> Lie:
 def in_maker(name: str, act: Callable[[Process], object], hangs: bool = False) -> Lie:
     """Whoever makes a new process does something just before."""
 
-    class Lying(Process):
+    class Lying(Liar):
         def create(self, creation: Creation, name: str) -> Birth:
-            act(self)
+            self.does(act, self)
             return super().create(creation, name)
 
     return Lie(name, Lying, hangs)
@@ -270,10 +312,12 @@ def passes(name: str, call: str, index: int, change: Any, hangs: bool = False) -
         hangs: as Lie.hangs.
     """
 
-    class Lying(Process):
+    class Lying(Liar):
         def ask_call(self, name: str, number: int, args: Any, decode: Any = None) -> Step:
             if name == call:
                 value = change(args[index]) if callable(change) else change
+                if value != args[index]:
+                    self.tell()
                 args = (*args[:index], value, *args[index + 1 :])
             return super().ask_call(name, number, args, decode)
 
@@ -283,10 +327,11 @@ def passes(name: str, call: str, index: int, change: Any, hangs: bool = False) -
 def reports(name: str, call: str, change: Callable[[Any], Any]) -> Lie:
     """A system call does as it should and says something else; for clauses of kind return only."""
 
-    class Lying(Process):
+    class Lying(Liar):
         def ask_call(self, name: str, number: int, args: Any, decode: Any = None) -> Step:
             step = super().ask_call(name, number, args, decode)
             if name == call:
+                self.tell()
                 told = step.decode
                 step.decode = lambda result, data: change(told(result, data) if told else result)
             return step
@@ -299,12 +344,16 @@ def exec_given(
 ) -> Lie:
     """exec gets another path, argv and envp than it is given: (path, argv, envp) -> the same."""
 
-    class Lying(Process):
+    class Lying(Liar):
         def exec_step(
             self, call: str, path: Any, argv: Any, envp: Any, *args: Any, **kwargs: Any
         ) -> Step:
-            argv = [path or self.target.agent_path] if argv is None else argv
-            path, argv, envp = change(path, argv, envp)
+            if argv is None:
+                argv = () if isinstance(path, int) else [path or self.target.agent_path]
+            given = (path, argv, envp)
+            path, argv, envp = change(*given)
+            if (path, argv, envp) != given:
+                self.tell()
             return super().exec_step(call, path, argv, envp, *args, **kwargs)
 
     return Lie(name, Lying, hangs)
@@ -313,25 +362,27 @@ def exec_given(
 def before_exec(name: str, act: Callable[[Process], object]) -> Lie:
     """Every exec begins with a step more in the old image, whether it fails later or not."""
 
-    class Lying(Process):
+    class Lying(Liar):
         def exec_step(self, call: str, *args: Any, **kwargs: Any) -> Step:
-            act(self)
+            self.does(act, self)
             return super().exec_step(call, *args, **kwargs)
 
     return Lie(name, Lying)
 
 
-class _WithoutExec(Process):
+class _WithoutExec(Liar):
     def exec_step(self, call: str, *args: Any, **kwargs: Any) -> Step:
+        self.tell()
         return self.ask_call("sched_yield", self.sys.number("sched_yield"), ())
 
 
 EXEC_DOES_NOTHING = Lie("exec leaves the old image", _WithoutExec)
 
 
-class _ExecInAChild(Process):
+class _ExecInAChild(Liar):
     def exec_step(self, call: str, *args: Any, **kwargs: Any) -> Step:
         """Let the check go on with a child, which takes this process's place in the driver."""
+        self.tell()
         child = self.fork("replacement")
         places = self.target.processes
         mine, its = dict(vars(self)), dict(vars(child))

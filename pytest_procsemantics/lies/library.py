@@ -9,13 +9,23 @@ from typing import Any
 
 from pytest_procsemantics.driven.library import Function, Library
 from pytest_procsemantics.driven.process import Process
-from pytest_procsemantics.lies.generic import Lie
+from pytest_procsemantics.lies.generic import Liar, Lie
 
-NOTHING = Function("sched_yield", ())  # gives 0
+NOTHING = "sched_yield"  # gives 0, and looks at no argument
 
 
-def _with_library(name: str, library: type[Library], hangs: bool = False) -> Lie:
-    class Lying(Process):
+class LyingLibrary(Library):
+    """The functions of a Liar."""
+
+    @property
+    def liar(self) -> Liar:
+        """The process that calls them."""
+        assert isinstance(self._process, Liar)
+        return self._process
+
+
+def _with_library(name: str, library: type[LyingLibrary], hangs: bool = False) -> Lie:
+    class Lying(Liar):
         @functools.cached_property
         def lib(self) -> Library:
             return library(self)
@@ -26,16 +36,22 @@ def _with_library(name: str, library: type[Library], hangs: bool = False) -> Lie
 def _calling(
     name: str, function: str, change: Callable[[Function], Function], hangs: bool = False
 ) -> Lie:
-    class Lying(Library):
+    class Lying(LyingLibrary):
         def actual(self, asked: Function) -> Function:
-            return change(asked) if asked.name == function else asked
+            if asked.name != function:
+                return asked
+            changed = change(asked)
+            if changed != asked:
+                self.liar.tell()
+            return changed
 
     return _with_library(name, Lying, hangs)
 
 
 def function_does_nothing(function: str, hangs: bool = False) -> Lie:
-    """A function does nothing and gives 0."""
-    return _calling(f"{function} does nothing", function, lambda _: NOTHING, hangs)
+    """A function does nothing and gives 0; memory that it should fill stays zero."""
+    change = functools.partial(replace, name=NOTHING)
+    return _calling(f"{function} does nothing", function, change, hangs)
 
 
 def function_becomes(
@@ -73,10 +89,10 @@ def before_function(
 ) -> Lie:
     """Whoever calls a function does something just before."""
 
-    class Lying(Library):
+    class Lying(LyingLibrary):
         def actual(self, asked: Function) -> Function:
             if asked.name == function:
-                act(self._process)
+                self.liar.does(act, self._process)
             return asked
 
     return _with_library(name, Lying, hangs)
@@ -85,9 +101,12 @@ def before_function(
 def function_reports(name: str, function: str, change: Callable[[int], int]) -> Lie:
     """A function does as it should and gives another int; for clauses of kind return and refuse only."""
 
-    class Lying(Library):
+    class Lying(LyingLibrary):
         def _outcome(self, called: str, result: int, errno: int) -> int:
-            return super()._outcome(called, change(result) if called == function else result, errno)
+            if called == function:
+                self.liar.tell()
+                result = change(result)
+            return super()._outcome(called, result, errno)
 
     return _with_library(name, Lying)
 
@@ -95,16 +114,17 @@ def function_reports(name: str, function: str, change: Callable[[int], int]) -> 
 def in_library_child(name: str, act: Callable[[Process], object], hangs: bool = False) -> Lie:
     """Every process or thread that a function makes does something before the check gets it."""
 
-    class Lying(Library):
+    class Lying(LyingLibrary):
         def born(self, child: Process) -> None:
-            act(child)
+            self.liar.does(act, child)
 
     return _with_library(name, Lying, hangs)
 
 
-class _ForkedThreads(Library):
+class _ForkedThreads(LyingLibrary):
     def pthread_create(self, attributes: int = 0, name: str = "thread") -> Any:
         """A child, whose number is given as the thread's handle."""
+        self.liar.tell()
         return self.fork(name)
 
 
@@ -114,16 +134,18 @@ THREAD_IS_A_CHILD = _with_library("a thread is a child by fork", _ForkedThreads)
 def returns_otherwise(name: str, change: Callable[[Library, int], Any], hangs: bool = False) -> Lie:
     """A return from main or from a start routine is something else: (library, value)."""
 
-    class Lying(Library):
+    class Lying(LyingLibrary):
         def leave(self, value: int = 0) -> Any:
+            self.liar.tell()
             return change(Library(self._process, False), value)
 
     return _with_library(name, Lying, hangs)
 
 
-class _SwappedHandlers(Library):
+class _SwappedHandlers(LyingLibrary):
     def handler(self, number: int, then: str = "", *args: int) -> int:
         """Handler 2 for handler 1, and the other way round."""
+        self.liar.tell()
         return super().handler({1: 2, 2: 1}.get(number, number), then, *args)
 
 

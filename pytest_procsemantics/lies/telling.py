@@ -32,8 +32,12 @@ def told(lie: Lie | None, target: Target) -> Iterator[None]:
     if lie is None:
         yield
         return
+    from pytest_procsemantics.lies.generic import Liar
+
     process_class, timeout = target.process_class, target.timeout
     target.process_class = lie.process_class
+    if issubclass(lie.process_class, Liar):
+        lie.process_class.tellings = 0
     if lie.hangs:
         target.timeout = min(timeout, LYING_TIMEOUT)
     try:

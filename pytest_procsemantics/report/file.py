@@ -55,6 +55,7 @@ class Writer:
     def __init__(self, config: pytest.Config, path: Path, results: Results) -> None:
         self._path = path
         self._results = results
+        self._matrix = config.stash.get(stash.MATRIX, None)
         self._judges_alone = config.getoption("dist", "no") != "each"
         self._collected: dict[str, Checks] = {}  # by worker
         self._has_collected = self._has_missed = False
@@ -114,6 +115,7 @@ class Writer:
         targets = targets or [{"spec": self._results.spec}]
         collected = self._results.collected.union(*(r.clauses for r in results))
         pages = catalogue.coverage(collected) if results else []
+        proof = {"proof": self._matrix.document()} if self._matrix else {}
         return {
             "schema": SCHEMA,
             "complete": complete and all(result.verdict for result in results),
@@ -131,6 +133,7 @@ class Writer:
                 }
                 for page in pages
             },
+            **proof,
         }
 
     def _not_begun(self) -> list[Result]:
