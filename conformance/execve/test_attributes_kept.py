@@ -201,11 +201,12 @@ def test_resource_limits_stay(parent: Process) -> None:
 
 
 @clause("execve.2/nice-and-scheduling-kept")
-@lie(changed("the nice value", lambda image: image.sys.setpriority(PRIO_PROCESS, 0, 5)))
+@lie(changed("the nice value", lambda image: image.sys.setpriority(PRIO_PROCESS, 0, 19)))
 def test_the_nice_value_stays(parent: Process) -> None:
-    parent.sys.setpriority(PRIO_PROCESS, 0, 3)
+    nice = parent.sys.getpriority() + 1
+    parent.sys.setpriority(PRIO_PROCESS, 0, nice)
     parent.execve()
-    assert parent.sys.getpriority() == 3
+    assert parent.sys.getpriority() == nice
 
 
 @clause("execve.2/scheduling-policy-kept")

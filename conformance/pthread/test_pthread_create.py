@@ -257,20 +257,19 @@ def test_group_and_session_are_shared(program: Process) -> None:
 
 
 @clause("pthread_create.3/nice-is-inherited")
-@lie(in_library_child("nice 7", lambda thread: thread.sys.setpriority(PRIO_PROCESS, thread.tid, 7)))
+@lie(in_library_child("nice 19", lambda it: it.sys.setpriority(PRIO_PROCESS, it.tid, 19)))
 def test_the_nice_value_is_inherited(program: Process) -> None:
-    program.sys.setpriority(PRIO_PROCESS, 0, 3)
-    thread = program.lib.pthread_create()
-    assert thread.sys.getpriority(PRIO_PROCESS, 0) == program.sys.getpriority(PRIO_PROCESS, 0)
+    nice = program.sys.getpriority() + 1
+    program.sys.setpriority(PRIO_PROCESS, 0, nice)
+    assert program.lib.pthread_create().sys.getpriority() == nice
 
 
 @clause("pthread_create.3/nice-is-per-thread")
 @lie(by_maker_too("setpriority"))
 def test_a_later_nice_value_is_the_threads_own(program: Process) -> None:
-    before = program.sys.getpriority(PRIO_PROCESS, 0)
-    thread = program.lib.pthread_create()
-    thread.sys.setpriority(PRIO_PROCESS, 0, 5)
-    assert program.sys.getpriority(PRIO_PROCESS, 0) == before
+    nice = program.sys.getpriority()
+    program.lib.pthread_create().sys.setpriority(PRIO_PROCESS, 0, nice + 1)
+    assert program.sys.getpriority() == nice
 
 
 @clause("pthread_create.3/name-is-inherited")
