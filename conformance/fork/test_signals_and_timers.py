@@ -49,6 +49,7 @@ from pytest_procsemantics.requirements import namespace_flags
 IS_THREAD = every_child(CLONE_VM | CLONE_SIGHAND | CLONE_THREAD)
 SHARES_HANDLERS = every_child(CLONE_VM | CLONE_SIGHAND | SIGCHLD)
 MIB = 1 << 20
+BURNT = 0.05  # seconds; several ticks of the clock that times(2) counts in
 
 
 # --- signals ---
@@ -186,7 +187,7 @@ def test_the_childs_timer_slack_is_the_parents_current_one(parent: Process, make
 @lie(IS_THREAD)
 def test_the_childs_use_of_resources_begins_anew(parent: Process, make: Make) -> None:
     parent.pages(200)
-    parent.burn(0.1)
+    parent.burn(BURNT)
     before = parent.sys.getrusage()
     child = make(parent).sys.getrusage()
     assert child.utime + child.stime < before.utime + before.stime
@@ -197,7 +198,7 @@ def reaps_a_child(child: Process) -> None:
     """Have a child that used the processor and was waited for."""
     if child.name == "child":
         grandchild = child.fork("grandchild")
-        grandchild.burn(0.05)
+        grandchild.burn(BURNT)
         grandchild.exit()
         grandchild.wait_for_exit()
 
@@ -206,7 +207,7 @@ def reaps_a_child(child: Process) -> None:
 @lie(in_child("the use by waited-for children is copied", reaps_a_child))
 def test_the_use_by_waited_for_children_begins_anew(parent: Process, make: Make) -> None:
     sibling = parent.fork("sibling")
-    sibling.burn(0.05)
+    sibling.burn(BURNT)
     sibling.exit()
     sibling.wait_for_exit()
     before = parent.sys.getrusage(RUSAGE_CHILDREN)
@@ -217,7 +218,7 @@ def test_the_use_by_waited_for_children_begins_anew(parent: Process, make: Make)
 @like_fork_and_vfork("fork.2/times-reset")
 @lie(IS_THREAD)
 def test_the_childs_processor_times_begin_anew(parent: Process, make: Make) -> None:
-    parent.burn(0.1)
+    parent.burn(BURNT)
     before = parent.sys.times()
     child = make(parent).sys.times()
     assert child.user + child.system < before.user + before.system
@@ -227,8 +228,8 @@ def test_the_childs_processor_times_begin_anew(parent: Process, make: Make) -> N
 @like_fork_and_vfork("fork.2/process-cpu-clock-reset")
 @lie(IS_THREAD)
 def test_the_childs_processor_clock_begins_anew(parent: Process, make: Make) -> None:
-    parent.burn(0.1)
-    assert make(parent).sys.clock_gettime(CLOCK_PROCESS_CPUTIME_ID) < 0.1
+    parent.burn(BURNT)
+    assert make(parent).sys.clock_gettime(CLOCK_PROCESS_CPUTIME_ID) < BURNT
 
 
 def begins_small(child: Process) -> None:
