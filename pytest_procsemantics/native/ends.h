@@ -22,15 +22,31 @@ static void drain(int fd)
 		;
 }
 
+/* Reaps a child of the hub's that has ended. A pidfd says so before a tracer that isn't its parent
+ * (PRoot is everybody's) has taken the end, and until then there is nothing for the parent to wait
+ * for. A tracer of the test's own may never take it, so this has an end. */
+static int32_t reaped(int32_t pid)
+{
+	const struct timespec moment = {0, 1000000};
+	int32_t status;
+
+	for (int look = 0; look < 100; look++) {
+		long ended = call4(NR_wait4, pid, &status, WNOHANG | WALL, 0);
+
+		if (ended)
+			return ended == pid ? status : -1;
+		call5(NR_ppoll, 0, 0, &moment, 0, 8);
+	}
+	return -1;
+}
+
 /* The process in a slot is gone. What it was not able to read is thrown away, so that the slot can
  * be used again. */
 static void report_death(uint32_t slot)
 {
-	int32_t status = -1;
 	const struct watch *watch = &hub.watches[slot];
+	int32_t status = watch->tid ? -1 : reaped(watch->pid);
 
-	if (!watch->tid && call4(NR_wait4, watch->pid, &status, WNOHANG | WALL, 0) != watch->pid)
-		status = -1;
 	forget(slot);
 	drain(DOWN(slot));
 	tell(DEATH, slot, status, "");
