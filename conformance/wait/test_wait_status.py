@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pytest_procsemantics import Process, Target, clause
 from pytest_procsemantics.driven.constants import (
+    AT_FDCWD,
     CLD_DUMPED,
     CLD_KILLED,
+    ENOSYS,
+    O_PATH,
     P_PID,
     PTRACE_TRACEME,
     RLIMIT_CORE,
@@ -20,13 +23,28 @@ from pytest_procsemantics.driven.constants import (
     WNOWAIT,
     WUNTRACED,
 )
-from pytest_procsemantics.driven.errors import Unsupported
+from pytest_procsemantics.driven.errors import CallFailed, Unsupported
 from pytest_procsemantics.lies import leaves_out, lie, reports
 
 DUMPED = 0x80
 SHIFTED = reports(
     "another layout", "wait4", lambda waited: waited._replace(status=waited.status * 2)
 )
+
+
+def is_in(process: Process, folder: str) -> bool:
+    """Whether the kernel that writes core files has this working directory, too.
+
+    PRoot keeps its own directory and rewrites the paths of calls that it knows: openat2 is none.
+    """
+    how = O_PATH.to_bytes(24, "little")
+    try:
+        fd = process.sys.openat2(AT_FDCWD, ".", how, len(how))
+    except CallFailed as error:
+        if error.errno != ENOSYS:
+            raise
+        return True
+    return bool(process.sys.fstat(fd).ino == process.sys.stat(folder).ino)
 
 
 def dumper(parent: Process, target: Target) -> Process:
@@ -39,7 +57,10 @@ def dumper(parent: Process, target: Target) -> Process:
         raise Unsupported("a core file of 1 MiB (RLIMIT_CORE)")
     parent.sys.prlimit64(0, RLIMIT_CORE, (0, most))
     child = parent.fork()
-    child.sys.chdir(target.folder())
+    folder = target.folder()
+    child.sys.chdir(folder)
+    if not is_in(child, folder):
+        raise Unsupported("a core file in the working directory (chdir is played)")
     child.sys.setrlimit(RLIMIT_CORE, (most, most))
     return child
 
