@@ -230,14 +230,26 @@ def test_semaphore_adjustments_are_applied(parent: Process) -> None:
     assert parent.sys.semctl(semaphores, 0, GETVAL) == 0
 
 
+def child_with_bit(parent: Process, bit: int, value: int) -> Process:
+    """A child whose id has a bit set or clear; those before it are gone."""
+    child = parent.fork()
+    while child.tid >> bit & 1 != value:
+        child.exit()
+        parent.sys.wait4(child.own_pid)
+        child = parent.fork()
+    return child
+
+
+# The word holds an id, and is no set of flags: FUTEX_PRIVATE_FLAG is bit 7 of an operation.
 @clause("exit/robust-futexes-marked")
 @lie(leaves_out("set_robust_list", hangs=True))
+@pytest.mark.parametrize("private", [0, 1], ids=["bit 7 clear", "bit 7 set"])
 def test_an_owned_robust_futex_is_marked_and_its_waiter_woken(
-    parent: Process, observer: Observer
+    parent: Process, observer: Observer, private: int
 ) -> None:
     head = parent.allocate(4096, shared=True)
     entry, word = head + 64, head + 72
-    child = parent.fork()
+    child = child_with_bit(parent, 7, private)
     child.store(head, struct.pack("<QqQ", entry, word - entry, 0))
     child.store(entry, head)
     child.store(word, child.tid | FUTEX_WAITERS)

@@ -207,7 +207,10 @@ def test_a_lock_of_flock_is_the_childs_too(parent: Process, make: Make) -> None:
 
 def new_queue(process: Process) -> int:
     """A message queue whose name is gone already."""
-    name = f"procsem-{process.pid}"
+    # It stands behind a slash, as the C library passes it: QEMU's emulation looks for that.
+    text = f"/procsem-{process.pid}\0".encode()
+    name = process.allocate(len(text)) + 1
+    process.store(name - 1, text)
     fd = process.sys.mq_open(name, O_RDWR | O_CREAT, 0o600, 0)
     process.sys.mq_unlink(name)
     return int(fd)

@@ -22,6 +22,7 @@ from pytest_procsemantics.driven.constants import (
     CLONE_NEWTIME,
     CLONE_NEWUSER,
     CLONE_NEWUTS,
+    ENOENT,
     MADV_HUGEPAGE,
     O_WRONLY,
     PR_CAPBSET_DROP,
@@ -30,7 +31,7 @@ from pytest_procsemantics.driven.constants import (
     RLIMIT_CORE,
     SIGCHLD,
 )
-from pytest_procsemantics.driven.errors import Unsupported
+from pytest_procsemantics.driven.errors import CallFailed, Unsupported
 from pytest_procsemantics.driven.forms.identity import capability
 from pytest_procsemantics.driven.forms.scheduling import CPU_BYTES
 from pytest_procsemantics.driven.library import why_no_library
@@ -85,7 +86,11 @@ def own_namespaces(process: Process, flags: int, *, root: bool = False) -> None:
     if needed & CLONE_NEWUSER:
         inside = (0, 0) if root else (user, group)
         _write(process, "/proc/self/uid_map", f"{inside[0]} {user} 1")
-        _write(process, "/proc/self/setgroups", "deny")
+        try:
+            _write(process, "/proc/self/setgroups", "deny")
+        except CallFailed as error:
+            if error.errno != ENOENT:  # without the file nothing needs to be denied (Linux 3.18)
+                raise
         _write(process, "/proc/self/gid_map", f"{inside[1]} {group} 1")
 
 
