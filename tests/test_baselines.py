@@ -37,13 +37,43 @@ def test_a_baseline_knows_its_entries(file: Path) -> None:
     assert baseline == Baseline.load(str(file))
     assert baseline.source == str(file)
     assert baseline.known("vfork.2/stack-is-shared") == KnownDeviation(
-        clause="vfork.2/stack-is-shared",
+        clauses=("vfork.2/stack-is-shared",),
         seen="each has its own stack",
         reason="vfork is made a fork",
         witness="vfork/stack.c",
     )
     assert baseline.deviations[0].witness is None
     assert baseline.known("fork.2/memory-is-copied") is None
+
+
+SEVERAL = """\
+[[deviation]]
+clauses = ["vfork.2/parent-suspended", "vfork.2/stack-is-shared"]
+checks = ["test_one", "test_two[x]"]
+seen = "something else"
+reason = "one cause"
+lost = true
+
+[[deviation]]
+clause = "vfork.2/stack-is-shared"
+checks = ["test_two[y]"]
+seen = "another thing"
+reason = "another cause"
+"""
+
+
+def test_an_entry_may_be_of_several_clauses_and_of_some_of_their_checks(file: Path) -> None:
+    file.write_text(SEVERAL)
+    baseline = Baseline.load(file)
+    first, second = baseline.deviations
+    assert first.clauses == ("vfork.2/parent-suspended", "vfork.2/stack-is-shared")
+    assert (first.lost, second.lost) == (True, False)
+    for check in ("test_one", "test_one[any]", "test_two[x]"):
+        assert {baseline.known(clause, check) for clause in first.clauses} == {first}
+    assert baseline.known("vfork.2/stack-is-shared", "test_two[y]") == second
+    assert baseline.known("vfork.2/parent-suspended", "test_two[y]") is None
+    assert baseline.known("vfork.2/parent-suspended", "test_two") is None
+    assert baseline.known("vfork.2/parent-suspended") is None
 
 
 def test_a_twin_of_an_entry_is_known_too(file: Path) -> None:
@@ -80,6 +110,32 @@ FAULTS = {
         "tutorial/vfork-parent-frozen-until-exec-or-exit",
         "clause stands twice as its twin vfork.2/parent-suspended",
     ),
+    "both": ("seen =", 'clauses = ["vfork.2/errors-like-fork"]\nseen =', "both clause and clauses"),
+    "clauses-empty": (
+        'clause = "vfork.2/parent-suspended"',
+        "clauses = []",
+        "deviation 1: clauses must not be empty",
+    ),
+    "clauses-text": ('clause = "vfork.2/parent', 'clauses = "vfork.2/parent', "a list of texts"),
+    "clauses-twice": (
+        'clause = "vfork.2/parent-suspended"',
+        'clauses = ["vfork.2/parent-suspended", "vfork.2/parent-suspended"]',
+        "parent-suspended: clause stands twice",
+    ),
+    "checks-empty": ("seen =", "checks = []\nseen =", "checks must not be empty"),
+    "checks-twice": (
+        "seen =",
+        'checks = ["test_one", "test_one"]\nseen =',
+        "parent-suspended: clause stands twice for test_one",
+    ),
+    "checks-and-all": (
+        SOUND,
+        SOUND
+        + '[[deviation]]\nclause = "vfork.2/stack-is-shared"\nchecks = ["test_one"]\n'
+        + 'seen = "s"\nreason = "r"\n',
+        "stack-is-shared: clause stands twice for test_one",
+    ),
+    "lost-type": ("witness =", 'lost = "yes"\nwitness =', "lost must be true or false"),
     "witness-absolute": ("vfork/stack.c", "/bin/true", "witness must be a path below"),
     "witness-above": ("vfork/stack.c", "../stack.c", "witness must be a path below"),
     "no-toml": ("[[deviation]]", "[[deviation", "line 1"),
@@ -120,7 +176,10 @@ def test_a_baseline_that_is_no_text_is_named(file: Path) -> None:
     ("name", "message"),
     [
         ("linus", "no baseline 'linus'; nearest: linux, or a path.toml"),
-        ("", "no baseline ''; accepted: linux, or a path.toml"),
+        (
+            "",
+            "no baseline ''; accepted: gvisor, linux, proot, proot-unprivileged, qemu-user, or a path.toml",
+        ),
     ],
 )
 def test_an_unknown_name_names_what_is_accepted(name: str, message: str) -> None:
@@ -140,10 +199,17 @@ def test_a_baseline_of_the_package_needs_witnesses(
 
 @pytest.mark.parametrize("name", baselines.names())
 def test_each_baseline_of_the_package_is_sound_and_confirmed(name: str) -> None:
-    baseline = Baseline.load(name)
-    missing = [
-        entry.witness
-        for entry in baseline.deviations
-        if entry.witness and not (WITNESSES / entry.witness).is_file()
-    ]
+    missing = []
+    for entry in Baseline.load(name).deviations:
+        assert entry.witness
+        program, *arguments = entry.witness.split()
+        facts = (WITNESSES / program).read_text()
+        missing += [word for word in arguments if f'{{"{word}", ' not in facts]
     assert missing == []
+
+
+@pytest.mark.parametrize("name", baselines.names())
+def test_each_check_of_a_baseline_of_the_package_is_there(name: str) -> None:
+    suite = "".join(file.read_text() for file in WITNESSES.parent.rglob("test_*.py"))
+    checks = {check for entry in Baseline.load(name).deviations for check in entry.checks}
+    assert [one for one in sorted(checks) if f"def {one.partition('[')[0]}(" not in suite] == []

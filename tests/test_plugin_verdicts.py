@@ -220,6 +220,68 @@ def test_a_known_deviation_excuses_nothing_broken(run: Run, pytester: pytest.Pyt
     assert run("--procsem-baseline=known.toml").ret == 10
 
 
+def test_an_entry_of_some_checks_is_of_no_other(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makefile(
+        ".toml", known=BASELINE.replace("seen", 'checks = ["test_cases[1]"]\nseen', 1)
+    )
+    pytester.makepyfile("""
+        import pytest
+        from pytest_procsemantics.clauses import clause
+
+        @clause("fork.2/memory-is-copied")
+        @pytest.mark.parametrize("number", [1, 2, 3])
+        def test_cases(number): assert number == 2
+    """)
+    run("--procsem-baseline=known.toml").assert_outcomes(xfailed=1, passed=1, failed=1)
+
+
+def test_an_entry_may_expect_that_the_target_is_lost(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makefile(".toml", known=BASELINE + "lost = true\n")
+    pytester.makepyfile("""
+        import pytest
+        from pytest_procsemantics.clauses import clause
+        from pytest_procsemantics.driven.errors import TargetLost
+
+        @pytest.fixture
+        def dying():
+            yield
+            raise TargetLost("silent")
+
+        @clause("fork.2/memory-is-copied")
+        def test_lost(): raise TargetLost("silent")
+
+        @clause("fork.2/memory-is-copied")
+        def test_lost_at_the_end(dying): assert 1 == 2
+    """)
+    result = run("--procsem-baseline=known.toml", "--junitxml=out.xml")
+    assert result.ret == 0
+    result.assert_outcomes(xfailed=2)
+    properties = properties_of(pytester)["test_lost"]
+    assert properties["procsem.verdict"] == ["deviates"]
+    assert properties["procsem.baseline"] == ["known"]
+    assert properties["procsem.seen"] == ["TargetLost: silent"]
+
+
+def test_an_entry_of_a_lost_target_excuses_nothing_else(
+    run: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makefile(".toml", known=BASELINE + "lost = true\n")
+    pytester.makepyfile("""
+        import pytest
+        from pytest_procsemantics.clauses import clause
+        from pytest_procsemantics.driven.errors import StartFailed
+
+        @clause("fork.2/memory-is-copied")
+        def test_ours(): raise ValueError("ours")
+
+        @clause("fork.2/memory-is-copied")
+        def test_start(): raise StartFailed("no greeting")
+    """)
+    result = run("--procsem-baseline=known.toml")
+    assert result.ret == 10
+    result.assert_outcomes(errors=2)
+
+
 def test_an_entry_that_is_over_is_stale(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makefile(".toml", known=BASELINE)
     make_checks(pytester, {"conforms": CHECKS["conforms"]})

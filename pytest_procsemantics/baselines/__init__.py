@@ -27,15 +27,24 @@ class BaselineError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class KnownDeviation:
-    """One entry: `clause` is not kept, `seen` happens instead.
+    """One entry: `clauses` are not kept, `seen` happens instead, all for one reason.
 
-    `witness` is an independent program that shows the same, as a path below conformance/witnesses/.
+    `checks` are the tests that see it, by name, with or without their parameters in brackets; none:
+    every check of the clauses. With `lost` the target as a whole does not survive it. `witness` is
+    an independent program that shows the same, as a path below conformance/witnesses/ with its
+    arguments.
     """
 
-    clause: str
+    clauses: tuple[str, ...]
     seen: str
     reason: str
+    checks: tuple[str, ...] = ()
+    lost: bool = False
     witness: str | None = None
+
+    def is_of(self, check: str) -> bool:
+        """Whether the deviation is expected of a check, by its name."""
+        return not self.checks or check in self.checks or check.partition("[")[0] in self.checks
 
 
 @dataclass(frozen=True)
@@ -44,14 +53,14 @@ class Baseline:
 
     source: str
     deviations: tuple[KnownDeviation, ...]
-    _by_clause: Mapping[str, KnownDeviation] = field(init=False, repr=False, compare=False)
+    _by_clause: Mapping[str, list[KnownDeviation]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        by_clause = {
-            id: entry
-            for entry in self.deviations
-            for id in (entry.clause, *catalogue.twin_ids(entry.clause))
-        }
+        by_clause: dict[str, list[KnownDeviation]] = {}
+        for entry in self.deviations:
+            for clause in entry.clauses:
+                for id in (clause, *catalogue.twin_ids(clause)):
+                    by_clause.setdefault(id, []).append(entry)
         object.__setattr__(self, "_by_clause", by_clause)
 
     @classmethod
@@ -77,11 +86,18 @@ class Baseline:
             raise BaselineError(problems)
         entries = document.get("deviation", [])
         assert isinstance(entries, list)  # seen to by _problems_of
-        return cls(str(source), tuple(KnownDeviation(**entry) for entry in entries))
+        return cls(str(source), tuple(map(_entry, entries)))
 
-    def known(self, clause: str) -> KnownDeviation | None:
-        """The entry for a clause or for a twin of it; None: its deviation would be news."""
-        return self._by_clause.get(clause)
+    def known(self, clause: str, check: str = "") -> KnownDeviation | None:
+        """The entry for a clause or for a twin of it; None: its deviation would be news.
+
+        Args:
+            clause: an id.
+            check: the name of the test that proves it; without it only an entry for every check of
+                the clause counts.
+        """
+        entries = self._by_clause.get(clause, ())
+        return next((entry for entry in entries if entry.is_of(check)), None)
 
 
 def names() -> tuple[str, ...]:
@@ -98,13 +114,15 @@ def _path_of(source: str | Path) -> tuple[Path, bool]:
     return FOLDER / f"{source}.toml", True
 
 
+def _entry(table: Mapping[str, Any]) -> KnownDeviation:
+    """An entry of a file that has no fault."""
+    values = dict(table)
+    clauses = values.pop("clauses", None) or [values.pop("clause")]
+    checks = values.pop("checks", ())
+    return KnownDeviation(clauses=tuple(clauses), checks=tuple(checks), **values)
+
+
 def _problems_of(document: Mapping[str, Any], path: str, owned: bool) -> Iterator[str]:
-    keys = {
-        "clause": Key(str),
-        "seen": Key(str),
-        "reason": Key(str),
-        "witness": Key(str, needed=owned),  # what we say of Linux, anyone must be able to confirm
-    }
     for key in document:
         if key != "deviation":
             yield f"{path}: unknown table {key!r}; accepted: deviation"
@@ -112,26 +130,64 @@ def _problems_of(document: Mapping[str, Any], path: str, owned: bool) -> Iterato
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         yield f"{path}: deviation must be a list of tables: [[deviation]]"
         return
-    listed: dict[str, str] = {}  # a clause or twin -> the entry that has it
+    listed: dict[tuple[str, str], str] = {}  # a clause or twin, and a check of it -> what lists it
     for number, entry in enumerate(entries, start=1):
-        id = entry.get("clause")
-        where = f"{path}: {id if isinstance(id, str) else f'deviation {number}'}"
-        yield from problems_of_table(entry, keys, where)
-        witness = entry.get("witness")
-        if isinstance(witness, str) and not _lies_below(witness):
-            yield f"{where}: witness must be a path below conformance/witnesses/, not {witness!r}"
-        if not isinstance(id, str):
-            continue
-        try:
-            catalogue.clause(id)
-        except catalogue.UnknownClause as error:
-            yield f"{where}: clause: {error}"
-            continue
-        if id in listed:
-            same = "" if listed[id] == id else f" as its twin {listed[id]}"
-            yield f"{where}: clause stands twice{same}"
+        ids = _clauses_of(entry)
+        where = f"{path}: {ids[0] if ids else f'deviation {number}'}"
+        yield from _problems_of_entry(entry, where, owned)
+        for id in ids:
+            try:
+                catalogue.clause(id)
+            except catalogue.UnknownClause as error:
+                yield f"{where}: clause: {error}"
+                continue
+            yield from _listed_before(id, _texts(entry.get("checks")), listed, path)
+
+
+def _problems_of_entry(entry: Mapping[str, Any], where: str, owned: bool) -> Iterator[str]:
+    keys = {
+        "clause": Key(str, needed="clauses" not in entry),
+        "clauses": Key(list, needed=False),
+        "checks": Key(list, needed=False),
+        "seen": Key(str),
+        "reason": Key(str),
+        "lost": Key(bool, needed=False),
+        "witness": Key(str, needed=owned),  # what we say of others, anyone must be able to confirm
+    }
+    yield from problems_of_table(entry, keys, where)
+    if "clause" in entry and "clauses" in entry:
+        yield f"{where}: has both clause and clauses; one clause or a list of them"
+    for key in ("clauses", "checks"):
+        if entry.get(key) == []:
+            yield f"{where}: {key} must not be empty"
+    witness = entry.get("witness")
+    if isinstance(witness, str) and witness.strip() and not _lies_below(witness.split()[0]):
+        yield f"{where}: witness must be a path below conformance/witnesses/, not {witness!r}"
+
+
+def _clauses_of(entry: Mapping[str, Any]) -> list[str]:
+    one = entry.get("clause")
+    return [one] if isinstance(one, str) else _texts(entry.get("clauses"))
+
+
+def _texts(value: object) -> list[str]:
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
+
+
+def _listed_before(
+    id: str, checks: list[str], listed: dict[tuple[str, str], str], path: str
+) -> Iterator[str]:
+    """Two entries for one check of one clause could not both be what is known of it."""
+    every = ""  # stands for all checks of a clause
+    for check in checks or [every]:
+        before = listed.get((id, check)) or listed.get((id, every))
+        if before is None and check is every:
+            before = next((by for (one, _), by in listed.items() if one == id), None)
+        if before:
+            same = "" if before == id else f" as its twin {before}"
+            yield f"{path}: {id}: clause stands twice{same}{f' for {check}' if check else ''}"
         for other in (id, *catalogue.twin_ids(id)):
-            listed.setdefault(other, id)
+            listed.setdefault((other, check), id)
 
 
 def _lies_below(witness: str) -> bool:

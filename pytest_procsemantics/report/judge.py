@@ -25,7 +25,7 @@ import pytest
 
 from pytest_procsemantics import stash
 from pytest_procsemantics.baselines import Baseline, KnownDeviation
-from pytest_procsemantics.driven.errors import CallFailed, StartFailed
+from pytest_procsemantics.driven.errors import CallFailed, StartFailed, TargetLost
 from pytest_procsemantics.report import text
 from pytest_procsemantics.report.verdict import Verdict, kernel_needed, verdict_of
 from pytest_procsemantics.settings import Settings
@@ -69,8 +69,14 @@ class Judge:
             _forget_earlier_run(item)
         properties = self._facts()
         verdict = verdict_of(error, report.when)
-        if verdict == Verdict.CONFORMS:
-            properties += self._conforms(clauses, report)
+        lost = self._known_loss(item, clauses, error)
+        if lost and report.when == "teardown":
+            report.outcome, report.longrepr = "passed", None
+        elif lost and excinfo:
+            verdict = Verdict.DEVIATES
+            properties += [("procsem.seen", _seen(excinfo)), *_make_known(report, *lost)]
+        elif verdict == Verdict.CONFORMS:
+            properties += self._conforms(item, clauses, report)
         elif verdict == Verdict.DEVIATES and excinfo:
             seen = _seen(excinfo)
             verdict, more = self._deviates(item, clauses, report, seen)
@@ -101,10 +107,10 @@ class Judge:
         return [(f"procsem.target.{key}", text.one_line(facts[key])) for key in facts]
 
     def _conforms(
-        self, clauses: Sequence[Clause], report: pytest.TestReport
+        self, item: pytest.Item, clauses: Sequence[Clause], report: pytest.TestReport
     ) -> list[tuple[str, object]]:
         told: list[tuple[str, object]] = []
-        if found := self._entry(clauses):
+        if found := self._entry(item, clauses):
             source, id, entry = found
             report.outcome = "failed"
             report.longrepr = (
@@ -123,21 +129,28 @@ class Judge:
             reason = f"needs {needed} (the target declares {text.one_line(release, 60)}): {seen}"
             make_skipped(item, report, f"Skipped: {reason}")
             return Verdict.UNSUPPORTED, [("procsem.missing", needed)]
-        told: list[tuple[str, object]] = []
-        if found := self._entry(clauses):
-            source, id, entry = found
-            report.outcome = "skipped"
-            report.wasxfail = f"{source}: {id}: {entry.reason}"
-            told = _words_of(entry)
+        if found := self._entry(item, clauses):
+            return Verdict.DEVIATES, _make_known(report, *found)
         # So is one that an xfail mark expects.
         known = hasattr(report, "wasxfail")
-        return Verdict.DEVIATES, [("procsem.baseline", "known"), *told] if known else []
+        return Verdict.DEVIATES, [("procsem.baseline", "known")] if known else []
 
-    def _entry(self, clauses: Sequence[Clause]) -> tuple[str, str, KnownDeviation] | None:
-        """The first entry of a baseline for one of these clauses, with the baseline and the clause."""
+    def _known_loss(
+        self, item: pytest.Item, clauses: Sequence[Clause], error: BaseException | None
+    ) -> tuple[str, str, KnownDeviation] | None:
+        """The entry that expects the whole target to be lost by this check, if that is what happened."""
+        if not isinstance(error, TargetLost) or isinstance(error, StartFailed):
+            return None
+        found = self._entry(item, clauses)
+        return found if found and found[2].lost else None
+
+    def _entry(
+        self, item: pytest.Item, clauses: Sequence[Clause]
+    ) -> tuple[str, str, KnownDeviation] | None:
+        """The first entry of a baseline for this check, with the baseline and the clause."""
         for baseline in self._baselines:
             for clause in clauses:
-                if entry := baseline.known(clause.id):
+                if entry := baseline.known(clause.id, item.name):
                     return baseline.source, clause.id, entry
         return None
 
@@ -173,6 +186,15 @@ def _forget_earlier_run(item: pytest.Item) -> None:
         for pair in item.user_properties
         if pair[0].startswith(kept) or not pair[0].startswith("procsem.")
     ]
+
+
+def _make_known(
+    report: pytest.TestReport, source: str, id: str, entry: KnownDeviation
+) -> list[tuple[str, object]]:
+    """Let a report look as one of a strict xfail mark that holds."""
+    report.outcome = "skipped"
+    report.wasxfail = f"{source}: {id}: {entry.reason}"
+    return [("procsem.baseline", "known"), *_words_of(entry)]
 
 
 def _words_of(entry: KnownDeviation) -> list[tuple[str, object]]:
