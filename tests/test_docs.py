@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import doctest
+import fnmatch
 import importlib.util
 import inspect
 import os
@@ -250,6 +251,25 @@ def test_links_lead_somewhere(page: Path) -> None:
         if not goal.exists() or (anchor and anchor not in anchors(goal)):
             dead.append(link)
     assert dead == []
+
+
+@pytest.mark.parametrize("baseline", ["gvisor", "proot", "qemu-user"])
+def test_each_witness_of_a_foreign_target_is_told_of(baseline: str) -> None:
+    page = (DOCS / "explanation/foreign-targets.md").read_text(encoding="utf-8")
+    own = {entry.witness for entry in Baseline.load("linux").deviations}
+    told = {entry.witness for entry in Baseline.load(baseline).deviations} - own
+    assert [one for one in sorted(map(str, told)) if f"`{one.split()[0]}`" not in page] == []
+
+
+def test_the_clauses_that_the_foreign_targets_do_not_keep_are_theirs() -> None:
+    page = (DOCS / "explanation/foreign-targets.md").read_text(encoding="utf-8")
+    for name, part in zip(
+        ("gvisor", "proot", "qemu-user"), re.split(r"^## .*\n", page, flags=re.M)[1:], strict=True
+    ):
+        listed = [id for entry in Baseline.load(name).deviations for id in entry.clauses]
+        for pattern in re.findall(r"`([a-z0-9]+(?:\.\d)?/[a-z0-9*-]+)`", part):
+            if not pattern.startswith(("gvisor/", "proot/", "qemu/")):
+                assert fnmatch.filter(listed, pattern), (name, pattern)
 
 
 def test_each_page_is_in_the_index() -> None:

@@ -259,6 +259,7 @@ def test_the_wheel_has_agents_suite_and_catalogue(wheel: Path) -> None:
         "conformance/conftest.py",
         "catalogue/vfork.2.toml",
         "baselines/linux.toml",
+        "baselines/gvisor.toml",
         "report/results.schema.json",
         "py.typed",
     ):

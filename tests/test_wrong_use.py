@@ -54,7 +54,7 @@ WRONG_OPTIONS = {
     ),
     "baseline-name": (
         ["--procsem-baseline=plan9"],
-        "--procsem-baseline: no baseline 'plan9'; accepted: linux, or a path*",
+        "--procsem-baseline: no baseline 'plan9'; accepted: gvisor, linux, proot, proot-unprivileged, qemu-user, or a path*",
     ),
     "baseline-path": (
         ["--procsem-baseline=none.toml"],

@@ -1,0 +1,127 @@
+/*
+ * Calls that gVisor refuses or takes otherwise than their pages say, and without which a check
+ * can't see what exec or fork makes of an attribute.
+ */
+#define _GNU_SOURCE
+#include "../facts.h"
+
+#include <fcntl.h>
+#include <linux/securebits.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+static int is_refused(long result, int with)
+{
+	printf("%ld, %s\n", result, strerror(errno));
+	return result == -1 && errno == with;
+}
+
+/* The first process is a reaper anyhow, so the call is a child's. */
+static int no_sub_reaper(void)
+{
+	int status;
+
+	if (!fork())
+		_exit(is_refused(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), EINVAL));
+	wait(&status);
+	return WEXITSTATUS(status);
+}
+
+static int no_thp_disable(void)
+{
+	return is_refused(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0), EINVAL);
+}
+
+static int no_timer_slack(void)
+{
+	return is_refused(prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0), EINVAL);
+}
+
+static int no_secure_bits(void)
+{
+	return is_refused(prctl(PR_SET_SECUREBITS, SECBIT_KEEP_CAPS, 0, 0, 0), EINVAL);
+}
+
+static int no_personality(void)
+{
+	return is_refused(personality(ADDR_NO_RANDOMIZE), EINVAL);
+}
+
+static int no_other_scheduling(void)
+{
+	struct sched_param none = {0};
+
+	return is_refused(sched_setscheduler(0, SCHED_BATCH, &none), EINVAL);
+}
+
+static int no_locks_of_open_files(void)
+{
+	struct flock lock = {.l_type = F_RDLCK};
+
+	return is_refused(fcntl(open(self, O_RDONLY), F_OFD_SETLK, &lock), EINVAL);
+}
+
+static int no_file_capabilities(void)
+{
+	const char none[20] = {0, 0, 0, 2};
+	char path[] = "/tmp/witness-XXXXXX";
+	int fd = mkstemp(path);
+	int refused = is_refused(fsetxattr(fd, "security.capability", none, 20, 0), ENOTSUP);
+
+	unlink(path);
+	return refused;
+}
+
+/* The highest descriptor that there can be is the usual way to say "all above". */
+static int close_range_to_the_end(void)
+{
+	return is_refused(syscall(SYS_close_range, 100, ~0U, 0), EINVAL);
+}
+
+static int setsid_gives_zero(void)
+{
+	int status;
+
+	if (!fork())
+		_exit(setsid() == 0 && getsid(0) == getpid());
+	wait(&status);
+	return WEXITSTATUS(status);
+}
+
+static int setpgid_of_leader(void)
+{
+	int status;
+
+	if (!fork()) {
+		setsid();
+		_exit(setpgid(0, 0) == 0);
+	}
+	wait(&status);
+	return WEXITSTATUS(status);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct fact facts[] = {
+		{"sub-reaper", no_sub_reaper},
+		{"thp-disable", no_thp_disable},
+		{"timer-slack", no_timer_slack},
+		{"secure-bits", no_secure_bits},
+		{"personality", no_personality},
+		{"scheduling", no_other_scheduling},
+		{"locks-of-open-files", no_locks_of_open_files},
+		{"file-capabilities", no_file_capabilities},
+		{"close-range-to-the-end", close_range_to_the_end},
+		{"setsid", setsid_gives_zero},
+		{"setpgid-of-leader", setpgid_of_leader},
+		{0},
+	};
+
+	return witness(facts, argc, argv);
+}

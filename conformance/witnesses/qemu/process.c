@@ -1,0 +1,167 @@
+/*
+ * QEMU's user emulation of processes: it has a thread of its own in each and memory of its own,
+ * hands some attributes not on to the kernel, and fills some results in by itself
+ * (linux-user/syscall.c, linux-user/signal.c).
+ */
+#define _GNU_SOURCE
+#include "../facts.h"
+
+#include <dirent.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PAGE 4096
+
+static char *pages(int count)
+{
+	char *start = mmap(NULL, count * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			   -1, 0);
+
+	if (start == MAP_FAILED)
+		fail("mmap");
+	memset(start, 1, count * PAGE);
+	return start;
+}
+
+static int threads(void)
+{
+	DIR *folder = opendir("/proc/self/task");
+	int count = 0;
+
+	while (readdir(folder))
+		count++;
+	closedir(folder);
+	return count - 2; /* . and .. */
+}
+
+static int has_a_thread_of_its_own(void)
+{
+	int status;
+
+	if (!fork())
+		_exit(threads());
+	wait(&status);
+	printf("%d threads, %d in the child\n", threads(), WEXITSTATUS(status));
+	return threads() == 2 && WEXITSTATUS(status) == 2;
+}
+
+/* The child writes 32 pages, by code that is translated there, into the emulator's own memory. */
+static int has_faults_of_its_own(void)
+{
+	char *start = pages(32);
+	struct rusage before, after;
+	int status, page;
+
+	if (!fork()) {
+		/* Writes to each variable, so that no page of the stack is copied later. */
+		page = 0;
+		getrusage(RUSAGE_SELF, &after);
+		getrusage(RUSAGE_SELF, &before);
+		for (; page < 32; page++)
+			start[page * PAGE] = 2;
+		getrusage(RUSAGE_SELF, &after);
+		_exit(after.ru_minflt - before.ru_minflt);
+	}
+	wait(&status);
+	printf("%d faults\n", WEXITSTATUS(status));
+	return WEXITSTATUS(status) > 32;
+}
+
+static int advice_on_fork_is_ignored(void)
+{
+	char *wiped = pages(1), *absent = pages(1);
+	int status;
+
+	if (madvise(wiped, PAGE, MADV_WIPEONFORK) || madvise(absent, PAGE, MADV_DONTFORK))
+		fail("madvise");
+	if (!fork())
+		_exit(*wiped == 1 && *absent == 1);
+	wait(&status);
+	return WIFEXITED(status) && WEXITSTATUS(status) == 1;
+}
+
+/* Without SA_NOCLDWAIT a zombie is left, and the wait finds it. */
+static int nocldwait_is_dropped(void)
+{
+	struct sigaction action = {.sa_handler = SIG_DFL, .sa_flags = SA_NOCLDWAIT};
+	pid_t child;
+
+	sigaction(SIGCHLD, &action, NULL);
+	child = fork();
+	if (!child)
+		_exit(0);
+	return waitpid(child, NULL, 0) == child;
+}
+
+static int no_sub_reaper(void)
+{
+	return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) && errno == EINVAL;
+}
+
+static int no_thp_disable(void)
+{
+	return prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) && errno == EINVAL;
+}
+
+static int no_ptrace(void)
+{
+	return syscall(SYS_ptrace, 0, 0, 0, 0) && errno == ENOSYS;
+}
+
+/* With WNOHANG and nobody to report Linux sets si_uid and si_status to 0, too. */
+static int some_is_not_stored(void)
+{
+	siginfo_t info;
+	pid_t child = fork();
+
+	if (!child)
+		pause();
+	memset(&info, 77, sizeof(info));
+	waitid(P_PID, child, &info, WEXITED | WNOHANG);
+	kill(child, SIGKILL);
+	printf("signal %#x, pid %#x, user %#x, status %#x\n", info.si_signo, info.si_pid,
+	       info.si_uid, info.si_status);
+	return info.si_uid != 0 || info.si_status != 0;
+}
+
+/* The child needs a thread for the emulator, which is one process too many. */
+static int fork_at_the_limit_dies(void)
+{
+	struct rlimit two = {2, 2}, none = {0, 0};
+	int status;
+	pid_t child;
+
+	setrlimit(RLIMIT_CORE, &none);
+	if (setresuid(12345, 12345, 12345) || setrlimit(RLIMIT_NPROC, &two))
+		fail("setrlimit");
+	child = fork();
+	if (!child)
+		_exit(0);
+	if (child < 0 || waitpid(child, &status, 0) != child)
+		return 0;
+	printf("wait status %#x\n", status);
+	return status != 0;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct fact facts[] = {
+		{"thread-of-its-own", has_a_thread_of_its_own},
+		{"faults-of-its-own", has_faults_of_its_own},
+		{"advice-on-fork", advice_on_fork_is_ignored},
+		{"nocldwait", nocldwait_is_dropped},
+		{"sub-reaper", no_sub_reaper},
+		{"thp-disable", no_thp_disable},
+		{"ptrace", no_ptrace},
+		{"waitid-nothing", some_is_not_stored},
+		{"fork-at-the-limit", fork_at_the_limit_dies},
+		{0},
+	};
+
+	return witness(facts, argc, argv);
+}
