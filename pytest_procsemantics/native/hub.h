@@ -3,7 +3,8 @@
  * when a driven process ended, and ends and removes whatever is left when a test or its own input
  * ends.
  *
- * It never waits for a driven process: all that waits is one ppoll.
+ * It never waits for a driven process: all that waits is one ppoll. Only a tracer that has yet to
+ * take an end gets a moment for it (ends.h).
  */
 
 #include "state.h"
