@@ -13,10 +13,19 @@ if TYPE_CHECKING:
     from pytest_procsemantics.clauses import clause as clause
     from pytest_procsemantics.driven import Process as Process
     from pytest_procsemantics.driven import Target as Target
+    from pytest_procsemantics.spawners import Child as Child
+    from pytest_procsemantics.spawners import ChildError as ChildError
+    from pytest_procsemantics.spawners import ChildFailed as ChildFailed
+    from pytest_procsemantics.spawners import ChildKilled as ChildKilled
+    from pytest_procsemantics.spawners import ChildOverdue as ChildOverdue
+    from pytest_procsemantics.spawners import Fork as Fork
 
 __version__ = "0.1.0"
 
-PUBLIC = {"clause": "clauses", "Process": "driven", "Target": "driven"}
+SPAWNERS = ("Child", "ChildError", "ChildFailed", "ChildKilled", "ChildOverdue", "Fork")
+PUBLIC = {"clause": "clauses", "Process": "driven", "Target": "driven"} | dict.fromkeys(
+    SPAWNERS, "spawners"
+)
 
 
 def __getattr__(name: str) -> Any:

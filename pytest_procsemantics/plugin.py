@@ -15,6 +15,7 @@ from pytest_procsemantics import collection, settings, stash
 from pytest_procsemantics.fixtures import _procsem_target as _procsem_target
 from pytest_procsemantics.fixtures import procsem as procsem
 from pytest_procsemantics.fixtures import told_lie as told_lie
+from pytest_procsemantics.spawning import spawn_fork as spawn_fork
 
 JUDGE, SELECTION, RESULTS, FILE, PROOF, MATRIX, SKIPPER = (
     f"procsemantics-{part}"

@@ -1,0 +1,126 @@
+"""Where a child's standard output and error go.
+
+The streams that children print to are made once, by the parent: each object that a child makes costs it a page.
+They write through: what was printed before os._exit, exec or a signal is not lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TextIO
+
+from pytest_procsemantics.spawners import way_back
+
+OUT, ERR = 1, 2
+
+
+def stdio() -> Callable[[None], int] | None:
+    """The C library's fflush(3), which without a stream is about all that were written to."""
+    try:
+        flush = ctypes.PyDLL(None).fflush
+    except (OSError, AttributeError, TypeError):  # Windows has no library of that name
+        return None
+    flush.argtypes, flush.restype = (ctypes.c_void_p,), ctypes.c_int
+    return flush
+
+
+_fflush = stdio()
+_printing: dict[int, TextIO] = {}
+
+
+def flush_all() -> None:
+    """Write what is buffered, so that it appears once and not in a child as well."""
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        # None, closed, or of somebody's own class.
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            stream.flush()  # type: ignore[union-attr]
+    if _fflush is not None:
+        _fflush(None)
+
+
+def printing(number: int) -> TextIO:
+    """The stream of text that writes straight to a descriptor of the process that uses it."""
+    if number not in _printing:
+        # A surrogate escape gives back the bytes that a name or an argument had.
+        _printing[number] = io.TextIOWrapper(
+            io.FileIO(number, "w", closefd=False),
+            encoding="utf-8",
+            errors="surrogateescape",
+            write_through=True,
+        )
+    return _printing[number]
+
+
+class Output:
+    """Files in memory that a child has as its standard output and error.
+
+    Attributes:
+        out, err: their descriptors here.
+    """
+
+    __slots__ = ("err", "out")
+
+    def __init__(self) -> None:
+        self.out = way_back.new_file("stdout")
+        try:
+            self.err = way_back.new_file("stderr")
+        except BaseException:
+            os.close(self.out)
+            raise
+
+    def close(self) -> None:
+        """Close them; a child that still writes goes on undisturbed."""
+        os.close(self.out)
+        os.close(self.err)
+
+    def take_over(self) -> None:
+        """In the child: make these files descriptors 1 and 2, and what Python prints to."""
+        os.dup2(self.out, OUT)
+        os.dup2(self.err, ERR)
+        sys.stdout, sys.stderr = printing(OUT), printing(ERR)
+
+
+def prepare() -> None:
+    """Make what children print to, where this process has the descriptors."""
+    for number in (OUT, ERR):
+        with contextlib.suppress(OSError):
+            printing(number)
+
+
+class Home(io.TextIOBase):
+    """What a child prints to instead of a stream that exists in its parent's memory only.
+
+    Args:
+        tell: sends the text of one write.
+    """
+
+    def __init__(self, tell: Callable[[bytes], None]) -> None:
+        self._tell = tell
+
+    def write(self, text: str) -> int:
+        self._tell(text.encode(errors="surrogateescape"))
+        return len(text)
+
+    def writable(self) -> bool:
+        return True
+
+
+def send_home(tell: Callable[[bytes, bytes], None]) -> None:
+    """In a child whose output is not captured: have the parent print what has no descriptor (pytest's --capture=sys)."""
+    for name, number in (("stdout", OUT), ("stderr", ERR)):
+        if _is_in_memory(getattr(sys, name)):
+            setattr(sys, name, Home(partial(tell, way_back.PRINTED[number])))
+
+
+def _is_in_memory(stream: Any) -> bool:
+    try:
+        stream.fileno()
+    except (AttributeError, OSError, ValueError):
+        return stream is not None
+    return False

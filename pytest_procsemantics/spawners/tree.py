@@ -1,0 +1,95 @@
+"""A process and its descendants, ended so that none escapes.
+
+They are stopped from the top down, because who is stopped makes no further children, and then killed. A descendant that
+made itself an orphan before (the double fork of daemons) belongs to no tree any more, and is not found.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from pytest_procsemantics.spawners.handle import Handle
+
+STOPPING = (
+    1.0  # seconds for one process to stop; it may be in a system call that can't be interrupted
+)
+ENDING = 5.0  # seconds for one process to be gone after SIGKILL
+
+
+class Tree:
+    """A child that is not reaped yet, and its descendants.
+
+    Args:
+        handle: the child.
+    """
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+        self._known: dict[int, int] = {}  # descendants: pid -> pidfd
+        if handle.pidfd >= 0:
+            self._look(handle.pid)
+
+    def end(self) -> None:
+        """End all of them; the child itself stays to be reaped."""
+        handle = self._handle
+        handle.send(signal.SIGSTOP)
+        waiting = [handle.pid, *self._known]
+        for descriptor in self._known.values():
+            _send(descriptor, signal.SIGSTOP)
+        while waiting:
+            pid = waiting.pop()
+            _wait_until_stopped(pid)
+            for child in self._look(pid):
+                _send(self._known[child], signal.SIGSTOP)
+                waiting.append(child)
+        handle.send(signal.SIGKILL)
+        for descriptor in self._known.values():
+            _send(descriptor, signal.SIGKILL)
+        handle.ended(ENDING)
+        for descriptor in self._known.values():
+            os.close(descriptor)
+        self._known.clear()
+
+    def _look(self, root: int) -> list[int]:
+        """Take note of the descendants of a process, and give those that are new."""
+        found = []
+        for child in children(root):
+            if child in self._known:
+                continue
+            with suppress(OSError):  # it ended in the meantime
+                self._known[child] = os.pidfd_open(child)
+                found += [child, *self._look(child)]
+        return found
+
+
+def _send(descriptor: int, number: int) -> None:
+    with suppress(OSError):  # it has ended, or became somebody else's
+        signal.pidfd_send_signal(descriptor, number)
+
+
+def children(pid: int) -> list[int]:
+    """The children of a process, by all its threads."""
+    found: list[int] = []
+    with suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):
+                found += map(int, (thread / "children").read_text().split())
+    return found
+
+
+def _wait_until_stopped(pid: int) -> None:
+    limit = time.monotonic() + STOPPING
+    while state(pid) not in "TtZXD" and time.monotonic() < limit:
+        time.sleep(0.001)
+
+
+def state(pid: int) -> str:
+    """The letter that the kernel has for what a process does; X: it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
