@@ -8,13 +8,11 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pytest_procsemantics.spawners import hang, outcomes, way_back
 from pytest_procsemantics.spawners.errors import ChildFailed, ChildKilled, ChildOverdue
-from pytest_procsemantics.spawners.handle import End, Handle
-from pytest_procsemantics.spawners.streams import Output
+from pytest_procsemantics.spawners.handle import Handle, how
 from pytest_procsemantics.spawners.tree import Tree
 from pytest_procsemantics.spawners.way_back import Records
 
@@ -27,75 +25,74 @@ T = TypeVar("T")
 
 KILL = signal.SIGKILL  # in the class `signal` is a property
 LAST_LINES = 20  # of standard error in a message
+NO_FILE = -1
 
 
-class Child(Generic[T]):
-    """A child process; made by a spawner, which ends it when it closes.
+class Child(Handle, Generic[T]):
+    """A child process; made by a spawner, which ends it when it closes. One thread at a time may wait for it.
 
     Args:
-        handle: the process.
+        pid: of a child of this process that nobody has waited for.
         primitive: what made it.
         call: what it runs; its name stands in messages.
-        timeout: seconds from `begin` to its deadline, at which it is ended.
-        begin: on the monotonic clock.
-        back: descriptor of the way back, which the child takes over; None: the child runs no callable.
-        output: where its standard output and error go, to be taken over; None: to the parent's.
-        beside: the threads that its parent had.
-        forget: called once nothing is left to be closed.
+        begin: when it was made, on the monotonic clock.
+        timeout: seconds from there to its deadline, at which it is ended.
+        back: descriptor of the way back; NO_FILE if it runs no callable.
+        out, err: descriptors of files that it has as standard output and error; NO_FILE if they go elsewhere.
+            All three are the child's from here on: it closes them.
+        beside: the parent's threads, which it does not have.
+        family: the children, by pid, that were not waited for; it takes itself out.
 
     Attributes:
         primitive: what made it: fork, clone, clone3, ...
         timeout: seconds from its start to its deadline.
     """
 
+    __slots__ = (
+        *("_back", "_begin", "_beside", "_call", "_err", "_error", "_family"),
+        *("_has_value", "_others", "_out", "_records", "_texts", "_value", "primitive", "timeout"),
+    )
+
     def __init__(
         self,
-        handle: Handle,
+        pid: int,
         primitive: str,
         call: object,
-        timeout: float,
         begin: float,
-        back: int | None = None,
-        output: Output | None = None,
+        timeout: float,
+        family: dict[int, Child[Any]],
+        back: int = NO_FILE,
+        out: int = NO_FILE,
+        err: int = NO_FILE,
         beside: hang.Beside | None = None,
-        forget: Callable[[Child[Any]], None] | None = None,
     ) -> None:
+        Handle.__init__(self, pid)
         self.primitive = primitive
         self.timeout = timeout
-        self._handle = handle
         self._call = call
-        self._deadline = begin + timeout
+        self._begin = begin
         self._back = back
-        self._output = output
-        self._forget = forget
+        self._out = out
+        self._err = err
         self._beside = beside
-        self._texts: tuple[bytes, bytes] = (b"", b"")
+        self._family = family
+        family[pid] = self
+        self._texts: tuple[bytes, bytes] | None = None
         self._records: Records | None = None
-        self._value: list[T] = []
+        self._has_value = False
+        self._value: T | None = None
         self._error: BaseException | None = None
-
-    def __repr__(self) -> str:
-        end = self._handle.end
-        state = "runs" if end is None else how(end)
-        return f"<{self}: {state}>"
 
     def __str__(self) -> str:
         return f"child {self.pid} ({self.primitive} of {self.name})"
+
+    def __repr__(self) -> str:
+        return f"<{self}: {how(self.status) if self.is_reaped else 'not waited for'}>"
 
     @property
     def name(self) -> str:
         """What it runs, in a word."""
         return getattr(self._call, "__qualname__", None) or type(self._call).__qualname__
-
-    @property
-    def pid(self) -> int:
-        """Its process id here."""
-        return self._handle.pid
-
-    @property
-    def pidfd(self) -> int:
-        """A descriptor of the process, open until it was waited for; -1 then, and where the kernel has none."""
-        return self._handle.pidfd
 
     @property
     def process(self) -> psutil.Process:
@@ -107,27 +104,26 @@ class Child(Generic[T]):
     @property
     def alive(self) -> bool:
         """Whether it has not ended yet; does not wait."""
-        return not self._handle.ended(0)
+        return not self.ended(0)
 
     @property
     def exit_code(self) -> int | None:
         """Its exit status, 0 to 255, or None if a signal ended it; waits for the end."""
-        status = self.wait()._status()
+        status = self._known_status()
         return os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
 
     @property
     def signal(self) -> int | None:
         """The signal that ended it, or None; waits for the end."""
-        status = self.wait()._status()
+        status = self._known_status()
         return os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
 
     @property
     def rusage(self) -> resource.struct_rusage:
         """What it and those of its children that it waited for used; waits for the end."""
-        self.wait()._status()
-        end = self._handle.end
-        assert end is not None and end.rusage is not None
-        return end.rusage
+        self._known_status()
+        assert self.usage is not None
+        return self.usage
 
     @property
     def stdout(self) -> str:
@@ -144,7 +140,7 @@ class Child(Generic[T]):
 
     def kill(self, number: int = KILL) -> None:
         """Send it a signal; nothing happens if it has ended."""
-        self._handle.send(number)
+        self.send(number)
 
     def wait(self, timeout: float | None = None) -> Child[T]:
         """Wait until it has ended, and reap it; how it ended is no matter.
@@ -157,7 +153,7 @@ class Child(Generic[T]):
             ChildOverdue: its deadline is over; it has been ended, and the message shows where it stood.
         """
         __tracebackhide__ = True
-        if self._records is None:
+        if not self.is_reaped:
             self._await(timeout)
         return self
 
@@ -175,66 +171,69 @@ class Child(Generic[T]):
             TimeoutError, ChildOverdue: as for `wait`.
         """
         __tracebackhide__ = True
-        self.wait(timeout)
-        if self._error is not None:
-            raise self._error.with_traceback(None)
-        if not self._value:
-            try:
-                self._value.append(self._made_again())
-            except BaseException as error:
-                self._error = error
-                raise
-        return self._value[0]
+        if not self.is_reaped:
+            self._await(timeout)
+        if not self._has_value:
+            self._make_again()
+        return self._value  # type: ignore[return-value]
 
     def close(self) -> None:
         """End it with all its descendants if it still runs, and close what belongs to it."""
-        if self._records is None:
-            Tree(self._handle).end()
+        if not self.is_reaped:
+            Tree(self).end()
             self._take_over()
 
     # --- the end ---
 
     def _await(self, timeout: float | None) -> None:
         __tracebackhide__ = True
-        left = self._deadline - time.monotonic()
+        left = self._begin + self.timeout - time.monotonic()
         if timeout is not None and timeout < left:
-            if not self._handle.ended(timeout):
+            if not self.ended(timeout):
                 left -= timeout
                 raise TimeoutError(
                     f"{self} still runs after {timeout:g} s; its deadline is in {left:.1f} s"
                 )
-        elif not self._handle.ended(left):
+        elif not self.ended(left):
             self._error = self._overdue()
             raise self._error
         self._take_over()
 
     def _overdue(self) -> ChildOverdue:
         """End it, and tell where it stood."""
-        tree = Tree(self._handle)
-        facts = hang.Facts.of(self._handle, self._back, hang.listened_to())
+        tree = Tree(self)
+        facts = hang.Facts.of(self, self._back)
         tree.end()
         self._take_over()
-        fields = {"seconds": self.timeout, "phase": facts.phase, "stacks": facts.stacks}
         return ChildOverdue(
-            facts.message(str(self), self.timeout, self._beside), **self._who(), **fields
+            facts.message(str(self), self.timeout, self._beside),
+            pid=self.pid,
+            primitive=self.primitive,
+            seconds=self.timeout,
+            phase=facts.phase,
+            stacks=facts.stacks,
         )
 
     def _take_over(self) -> None:
         """Reap it, and take over what its files hold, for descriptors are scarce."""
-        self._handle.reap()
-        output, back = self._output, self._back
-        self._output = self._back = None
+        self.reap()
+        self._family.pop(self.pid, None)
+        back, out, err = self._back, self._out, self._err
+        self._back = self._out = self._err = NO_FILE
+        content = way_back.NOTHING_BUT_NONE
         try:
-            if output is not None:
-                self._texts = way_back.read(output.out), way_back.read(output.err)
-            self._records = Records.parse(b"" if back is None else way_back.read(back))
+            if back != NO_FILE:
+                content = way_back.read(back)
+            if out != NO_FILE:
+                self._texts = way_back.read(out), way_back.read(err)
         finally:
-            if output is not None:
-                output.close()
-            if back is not None:
-                os.close(back)
-            if self._forget is not None:
-                self._forget(self)
+            for descriptor in (back, out, err):
+                if descriptor != NO_FILE:
+                    os.close(descriptor)
+        if content == way_back.NOTHING_BUT_NONE and self.status == 0 and back != NO_FILE:
+            self._has_value = True
+            return
+        self._records = Records.parse(b"" if back == NO_FILE else content)
         self._pass_on(self._records.others)
 
     def _pass_on(self, records: list[tuple[bytes, bytes]]) -> None:
@@ -244,70 +243,57 @@ class Child(Generic[T]):
                 warnings.showwarning(*pickle.loads(payload))
             else:
                 text = payload.decode(errors="surrogateescape")
-                print(text, end="", file=sys.stdout if kind == way_back.PRINTED[1] else sys.stderr)
+                file = sys.stdout if kind == way_back.PRINTED[1] else sys.stderr
+                print(text, end="", file=file)
 
-    def _made_again(self) -> T:
+    def _make_again(self) -> None:
+        """Find the value, or raise what there is instead, each time."""
         __tracebackhide__ = True
-        records, end = self._records, self._handle.end
-        assert records is not None
-        assert end is not None
-        self._records = Records()
-        status = end.status
-        if status is not None and os.WIFSIGNALED(status):
-            raise self._killed(status, records)
-        fields = {**self._who(), "exit_code": None if status is None else os.WEXITSTATUS(status)}
-        if records.kind is None:
-            raise ChildFailed(f"{self} gave no result: {how(end)}{self._last_words()}", **fields)
-        value: T = outcomes.value_of(records.kind, records.payload, **fields)
-        return value
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+        try:
+            self._value = self._found()
+        except BaseException as error:
+            self._error = error
+            raise
+        finally:
+            self._records = None
+        self._has_value = True
 
-    def _killed(self, status: int, records: Records) -> ChildKilled:
-        number, core = os.WTERMSIG(status), os.WCOREDUMP(status)
-        message = f"{self} was {how(End(status, None))}"
-        if records.kind is not None:
-            message += ", after its callable had ended"
-        if records.stray:
-            message += f"\n{records.stray.decode(errors='replace').rstrip()}"
-        return ChildKilled(message + self._last_words(), **self._who(), signal=number, core=core)
+    def _found(self) -> Any:
+        __tracebackhide__ = True
+        records, status = self._records, self.status
+        assert records is not None
+        who: dict[str, Any] = {"pid": self.pid, "primitive": self.primitive}
+        if status is not None and os.WIFSIGNALED(status):
+            message = f"{self} was {how(status)}"
+            if records.kind is not None:
+                message += ", after its callable had ended"
+            if records.stray:
+                message += f"\n{records.stray.decode(errors='replace').rstrip()}"
+            number, core = os.WTERMSIG(status), os.WCOREDUMP(status)
+            raise ChildKilled(message + self._last_words(), **who, signal=number, core=core)
+        who["exit_code"] = None if status is None else os.WEXITSTATUS(status)
+        if records.kind is None:
+            raise ChildFailed(f"{self} gave no result: {how(status)}{self._last_words()}", **who)
+        return outcomes.value_of(records.kind, records.payload, str(self), **who)
 
     def _last_words(self) -> str:
         lines = self.stderr.splitlines()[-LAST_LINES:]
         return "".join(f"\n  stderr: {line}" for line in lines)
 
-    def _who(self) -> dict[str, Any]:
-        return {"pid": self.pid, "primitive": self.primitive}
-
-    def _status(self) -> int:
-        end = self._handle.end
-        assert end is not None
-        if end.status is None:
-            raise ChildFailed(f"{self}: {how(end)}", **self._who(), exit_code=None)
-        return end.status
+    def _known_status(self) -> int:
+        if not self.is_reaped:
+            self._await(None)
+        if self.status is None:
+            who: dict[str, Any] = {"pid": self.pid, "primitive": self.primitive}
+            raise ChildFailed(f"{self}: {how(None)}", **who, exit_code=None)
+        return self.status
 
     def _text(self, index: int) -> str:
-        output = self._output
-        if output is None:
+        if self._texts is not None:
             content = self._texts[index]
         else:
-            content = way_back.read((output.out, output.err)[index])
+            descriptor = (self._out, self._err)[index]
+            content = b"" if descriptor == NO_FILE else way_back.read(descriptor)
         return content.decode(errors="surrogateescape")
-
-
-def how(end: End) -> str:
-    """How a process ended, in words."""
-    status = end.status
-    if status is None:
-        return "ended; its status was taken by another wait, or SIGCHLD is ignored"
-    if os.WIFEXITED(status):
-        return f"exit status {os.WEXITSTATUS(status)}"
-    number = os.WTERMSIG(status)
-    core = " (core dumped)" if os.WCOREDUMP(status) else ""
-    return f"killed by {signal_name(number)}{core}"
-
-
-def signal_name(number: int) -> str:
-    """The name of a signal, such as SIGKILL or SIGRTMIN+3."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"SIGRTMIN+{number - signal.SIGRTMIN}"

@@ -10,66 +10,59 @@ import os
 import select
 import signal
 import sys
-import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import resource
 
-ALL = 0x40000000  # __WALL: also a child whose end sends another signal than SIGCHLD, or none
+# __WALL: also a child whose end sends another signal than SIGCHLD, or none.
+ALL = 0x40000000 if sys.platform == "linux" else 0
 LOOK = 0.005  # seconds between two looks where no descriptor tells of the end
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """How a process ended; None where somebody else took its status.
-
-    Attributes:
-        status: as waitpid(2) gives it.
-        rusage: what it and the children that it waited for used.
-    """
-
-    status: int | None
-    rusage: resource.struct_rusage | None
+FD_SETSIZE = 1024  # descriptors that select(2) can't wait for begin here
+HAS_PIDFD = hasattr(os, "pidfd_open") and hasattr(signal, "pidfd_send_signal")
 
 
 class Handle:
-    """A child of this process, until it is reaped.
-
-    Args:
-        pid: of a child that nobody has waited for.
-        pidfd: if the system call that made it gave one.
+    """A child of this process.
 
     Attributes:
-        pid: of the child.
-        pidfd: a descriptor, or -1 where there is none (any more).
-        end: how it ended; None until it is reaped.
+        pid: of a child that nobody has waited for.
+        pidfd: a descriptor, or -1 where there is none, and when it was reaped.
+        is_reaped: whether it was.
+        status: as waitpid(2) gives it; None before, and where somebody else took it.
+        usage: what it and the children that it waited for used; None where `status` is.
     """
 
-    __slots__ = ("_lock", "end", "pid", "pidfd")
+    # Each object more would cost a page after the fork, so there is one for handle and child.
+    __slots__ = ("is_reaped", "pid", "pidfd", "status", "usage")
 
-    def __init__(self, pid: int, pidfd: int = -1) -> None:
+    def __init__(self, pid: int) -> None:
         self.pid = pid
-        self.pidfd = pidfd
-        self.end: End | None = None
-        self._lock = threading.Lock()
-        if pidfd < 0 and hasattr(os, "pidfd_open"):
-            # ENOSYS, or reaped by the kernel because SIGCHLD is ignored.
-            with suppress(OSError):
+        self.is_reaped = False
+        self.status: int | None = None
+        self.usage: resource.struct_rusage | None = None
+        self.pidfd = -1
+        if HAS_PIDFD:
+            try:
                 self.pidfd = os.pidfd_open(pid)
+            except OSError:  # ENOSYS, or reaped by the kernel because SIGCHLD is ignored
+                self.pidfd = -1
 
     def ended(self, seconds: float) -> bool:
         """Whether it has ended, or does so in this time; it is not reaped."""
-        if self.end is not None:
+        if self.is_reaped:
             return True
+        if seconds < 0:
+            seconds = 0
         if self.pidfd < 0:
             return self._looks(seconds)
+        if self.pidfd < FD_SETSIZE:
+            return bool(select.select((self.pidfd,), (), (), seconds)[0])
         waiting = select.poll()
         waiting.register(self.pidfd, select.POLLIN)
-        return bool(waiting.poll(max(seconds, 0) * 1000))
+        return bool(waiting.poll(seconds * 1000))
 
     def _looks(self, seconds: float) -> bool:
         limit = time.monotonic() + seconds
@@ -81,39 +74,47 @@ class Handle:
         return True
 
     def _is_zombie(self) -> bool:
-        options = os.WEXITED | os.WNOWAIT | os.WNOHANG
         try:
-            return (
-                os.waitid(os.P_PID, self.pid, options | (ALL if sys.platform == "linux" else 0))
-                is not None
-            )
+            found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG | ALL)
         except ChildProcessError:
             return True
+        return found is not None
 
-    def reap(self) -> End:
+    def reap(self) -> None:
         """Take the status of a process that has ended."""
-        with self._lock:
-            if self.end is None:
-                self.end = self._reaped()
-                if self.pidfd >= 0:
-                    os.close(self.pidfd)
-                    self.pidfd = -1
-        return self.end
-
-    def _reaped(self) -> End:
         try:
-            _, status, rusage = os.wait4(self.pid, ALL if sys.platform == "linux" else 0)
+            _, self.status, self.usage = os.wait4(self.pid, ALL)
         except ChildProcessError:
-            return End(None, None)
-        return End(status, rusage)
+            self.status = None
+        self.is_reaped = True
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
 
     def send(self, number: int) -> None:
         """Send a signal; nothing happens if it has ended."""
-        with self._lock:
-            if self.end is not None:
-                return
-            with suppress(ProcessLookupError):
-                if self.pidfd >= 0:
-                    signal.pidfd_send_signal(self.pidfd, number)
-                else:
-                    os.kill(self.pid, number)
+        if self.is_reaped:
+            return
+        with suppress(ProcessLookupError):
+            if self.pidfd >= 0:
+                signal.pidfd_send_signal(self.pidfd, number)
+            else:
+                os.kill(self.pid, number)
+
+
+def how(status: int | None) -> str:
+    """How a process ended, in words."""
+    if status is None:
+        return "its exit status was taken by another wait, or SIGCHLD is ignored"
+    if os.WIFEXITED(status):
+        return f"exit status {os.WEXITSTATUS(status)}"
+    core = " (core dumped)" if os.WCOREDUMP(status) else ""
+    return f"killed by {signal_name(os.WTERMSIG(status))}{core}"
+
+
+def signal_name(number: int) -> str:
+    """The name of a signal, such as SIGKILL or SIGRTMIN+3."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIGRTMIN+{number - signal.SIGRTMIN}"

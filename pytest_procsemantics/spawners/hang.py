@@ -6,7 +6,6 @@ thread that is stuck in a lock. The process ends by the same signal, which shows
 
 from __future__ import annotations
 
-import _thread
 import faulthandler
 import os
 import platform
@@ -46,8 +45,6 @@ class Beside:
     @classmethod
     def of_now(cls) -> Beside | None:
         """Those of this moment; None if there are none."""
-        if not _thread._count():
-            return None
         frames, own = sys._current_frames(), threading.get_ident()
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         lines = []
@@ -113,19 +110,19 @@ class Facts:
     is_locked: bool
 
     @classmethod
-    def of(cls, handle: Handle, back: int | None, number: int | None) -> Facts:
+    def of(cls, handle: Handle, back: int) -> Facts:
         """Look at a process, and have it write its stacks, which ends it.
 
         Args:
             handle: the process.
-            back: descriptor of its way back.
-            number: the signal at which it writes its stacks; None: it can't.
+            back: descriptor of its way back; below 0: it has none.
         """
         folder = Path(f"/proc/{handle.pid}")
         channel = _word(folder / "wchan")
         lines = _kernel_lines(folder, channel)
         phase, stacks = "program", ""
-        if back is not None and os.path.samefile(folder / "exe", "/proc/self/exe"):
+        number = listened_to()
+        if back >= 0 and os.path.samefile(folder / "exe", "/proc/self/exe"):
             begin = os.fstat(back).st_size
             phase = Records.parse(way_back.read(back)).phase
             if number is not None and _catches(folder, number):

@@ -18,71 +18,64 @@ from collections.abc import Callable, Mapping
 from os import _exit, getpid
 from typing import Any, NoReturn
 
-from pytest_procsemantics.spawners import hang, outcomes, streams, way_back
-from pytest_procsemantics.spawners.streams import Output
+from pytest_procsemantics.spawners import outcomes, streams, way_back
 
 FAILED = 1  # exit status where an exception ended the callable
 
 
 class Life:
-    """One child's run of its callable; made by the parent, lived in the child.
+    """One child's run of its callable, from its first step to its end.
 
     Args:
-        function, args, kwargs: the call.
         back: descriptor of the way back.
-        output: where standard output and error go; None: where the parent's go.
+        parent: pid of the process that has it too.
     """
 
-    __slots__ = ("args", "back", "code", "function", "kwargs", "output", "parent", "pid")
+    __slots__ = ("back", "code", "parent", "pid")
 
-    def __init__(
+    def __init__(self, back: int, parent: int) -> None:
+        self.back = back
+        self.code = FAILED
+        self.parent = parent
+        self.pid = getpid()
+
+    def live(
         self,
         function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
-        back: int,
-        output: Output | None,
-    ) -> None:
-        self.function, self.args, self.kwargs = function, args, kwargs
-        self.back = back
-        self.output = output
-        self.code = FAILED
-        self.parent = self.pid = getpid()
+        out: int,
+        err: int,
+    ) -> NoReturn:
+        """Do all of it, and end the process.
 
-    def live(self) -> NoReturn:
-        """Do all of it, and end the process."""
+        Args:
+            function, args, kwargs: the call.
+            out, err: where standard output and error go; below 0: where the parent's go.
+        """
         try:
             os.write(self.back, way_back.NOTE_RUNS)
-            self._settle()
-            self._call()
+            # What is garbage in the parent is for the parent to finalise.
+            gc.freeze()
+            sys.excepthook, sys.unraisablehook = sys.__excepthook__, sys.__unraisablehook__
+            threading.excepthook = threading.__excepthook__
+            warnings.showwarning = self._warned
+            if out < 0:
+                streams.send_home(self._tell)
+            else:
+                streams.take_over(out, err)
+            atexit.register(self._leave)
+            try:
+                value = function(*args, **kwargs)
+            except BaseException as error:
+                self._failed(error)
+            else:
+                self.code = 0
+                self._tell(*outcomes.returned(value))
             # They run newest first, so that before those of the parent it is the turn of the one that ends the process.
             atexit._run_exitfuncs()
         finally:
             self._leave()
-
-    def _settle(self) -> None:
-        """Part with what is the parent's own."""
-        self.pid = getpid()
-        # What is garbage in the parent is for the parent to finalise.
-        gc.freeze()
-        sys.excepthook, sys.unraisablehook = sys.__excepthook__, sys.__unraisablehook__
-        threading.excepthook = threading.__excepthook__
-        hang.listen(self.back)
-        warnings.showwarning = self._warned
-        if self.output is not None:
-            self.output.take_over()
-        else:
-            streams.send_home(self._tell)
-        atexit.register(self._leave)
-
-    def _call(self) -> None:
-        try:
-            value = self.function(*self.args, **self.kwargs)
-        except BaseException as error:
-            self._failed(error)
-        else:
-            self.code = 0
-            self._tell(*outcomes.returned(value))
 
     def _failed(self, error: BaseException) -> None:
         trace = error.__traceback__ and error.__traceback__.tb_next

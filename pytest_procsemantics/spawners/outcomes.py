@@ -111,11 +111,12 @@ def _copied(error: BaseException) -> tuple[bytes | None, str]:
 # --- in the parent ---
 
 
-def value_of(kind: bytes, payload: memoryview | bytes, **fields: Any) -> Any:
+def value_of(kind: bytes, payload: memoryview | bytes, who: str, **fields: Any) -> Any:
     """The value that the callable returned.
 
     Args:
         kind, payload: of the record.
+        who: the child, for a message.
         fields: of the exceptions of ours that may be raised.
 
     Raises:
@@ -136,7 +137,7 @@ def value_of(kind: bytes, payload: memoryview | bytes, **fields: Any) -> Any:
         _say(*pickle.loads(payload))
     if kind == way_back.RAISED:
         _raise(*pickle.loads(payload), **fields)
-    raise ChildFailed(bytes(payload).decode(), **fields)
+    raise ChildFailed(f"{who} gave no result: {bytes(payload).decode()}", **fields)
 
 
 def _say(word: str, message: str, more: dict[str, Any], text: str) -> NoReturn:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import time
+from _thread import _count
 from collections.abc import Callable, Mapping
 from os import _exit, getpid
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pytest_procsemantics.spawners import hang, streams, way_back
-from pytest_procsemantics.spawners.child import Child
-from pytest_procsemantics.spawners.handle import Handle
+from pytest_procsemantics.spawners import hang, streams
+from pytest_procsemantics.spawners.child import NO_FILE, Child
 from pytest_procsemantics.spawners.life import FAILED, Life
-from pytest_procsemantics.spawners.streams import Output
+from pytest_procsemantics.spawners.way_back import new_file
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -39,6 +39,7 @@ class Spawner:
         self.timeout = timeout
         self._children: dict[int, Child[Any]] = {}  # by pid; those that were not waited for
         self._home = getpid()
+        streams.prepare()
 
     def __enter__(self) -> Self:
         return self
@@ -57,9 +58,6 @@ class Spawner:
         if getpid() == self._home:
             while self._children:
                 self._children.popitem()[1].close()
-
-    def _forget(self, child: Child[Any]) -> None:
-        self._children.pop(child.pid, None)
 
     def _spawn(
         self,
@@ -83,43 +81,37 @@ class Spawner:
         """
         seconds = self.timeout if timeout is None else timeout
         streams.flush_all()
-        back = way_back.new_file("way-back")
-        output: Output | None = None
+        files = [new_file("way-back")]
         try:
-            output = Output() if capture else None
-            life = Life(function, args, kwargs, back, output)
-            beside = hang.Beside.of_now()
-            begin = time.monotonic()
-            pid = self._twice(make, life)
-        except BaseException:
-            os.close(back)
-            if output is not None:
-                output.close()
-            raise
-        handle = Handle(pid)
-        child = Child[T](
-            handle, self.primitive, function, seconds, begin, back, output, beside, self._forget
-        )
-        self._children[pid] = child
-        return child
-
-    def _twice(self, make: Callable[[], int], life: Life) -> int:
-        """Give the child's pid; in the child it does not return, whatever happens."""
-        pid, home = -1, getpid()
-        try:
+            if capture:
+                files += new_file("stdout"), new_file("stderr")
+            else:
+                files += NO_FILE, NO_FILE
+            beside = hang.Beside.of_now() if _count() else None
+            pid, home, begin = -1, getpid(), time.monotonic()
             # From here on, so that a hook that hangs in the child can be seen.
-            hang.listen(life.back)
+            hang.listen(files[0])
             try:
                 pid = make()
                 if not pid:
-                    life.live()
+                    back, out, err = files
+                    if beside is not None:
+                        hang.listen(back)  # another thread may have spawned in the meantime
+                    Life(back, home).live(function, args, kwargs, out, err)
             finally:
+                if not pid or getpid() != home:
+                    _exit(FAILED)
                 hang.listen_no_more()
-        except OSError as error:
-            raise OSError(
-                error.errno, f"{self.primitive}: {os.strerror(error.errno or 0)}"
-            ) from None
-        finally:
-            if not pid or getpid() != home:
-                _exit(FAILED)
-        return pid
+        except BaseException as error:
+            for descriptor in files:
+                if descriptor != NO_FILE:
+                    os.close(descriptor)
+            if isinstance(error, OSError) and error.errno is not None:
+                raise OSError(
+                    error.errno, f"{self.primitive}: {os.strerror(error.errno)}"
+                ) from None
+            raise
+        back, out, err = files
+        return Child(
+            pid, self.primitive, function, begin, seconds, self._children, back, out, err, beside
+        )

@@ -36,10 +36,14 @@ _printing: dict[int, TextIO] = {}
 
 def flush_all() -> None:
     """Write what is buffered, so that it appears once and not in a child as well."""
-    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
-        # None, closed, or of somebody's own class.
-        with contextlib.suppress(AttributeError, OSError, ValueError):
-            stream.flush()  # type: ignore[union-attr]
+    last = None
+    for stream in (sys.stdout, sys.__stdout__, sys.stderr, sys.__stderr__):
+        if stream is not None and stream is not last:
+            try:
+                stream.flush()
+            except (AttributeError, OSError, ValueError):  # closed, or of somebody's own class
+                continue
+        last = stream
     if _fflush is not None:
         _fflush(None)
 
@@ -57,33 +61,12 @@ def printing(number: int) -> TextIO:
     return _printing[number]
 
 
-class Output:
-    """Files in memory that a child has as its standard output and error.
-
-    Attributes:
-        out, err: their descriptors here.
-    """
-
-    __slots__ = ("err", "out")
-
-    def __init__(self) -> None:
-        self.out = way_back.new_file("stdout")
-        try:
-            self.err = way_back.new_file("stderr")
-        except BaseException:
-            os.close(self.out)
-            raise
-
-    def close(self) -> None:
-        """Close them; a child that still writes goes on undisturbed."""
-        os.close(self.out)
-        os.close(self.err)
-
-    def take_over(self) -> None:
-        """In the child: make these files descriptors 1 and 2, and what Python prints to."""
-        os.dup2(self.out, OUT)
-        os.dup2(self.err, ERR)
-        sys.stdout, sys.stderr = printing(OUT), printing(ERR)
+def take_over(out: int, err: int) -> None:
+    """In a child: make these files its descriptors 1 and 2, and what Python prints to."""
+    os.dup2(out, OUT)
+    os.dup2(err, ERR)
+    sys.stdout = _printing.get(OUT) or printing(OUT)
+    sys.stderr = _printing.get(ERR) or printing(ERR)
 
 
 def prepare() -> None:

@@ -30,6 +30,7 @@ PRINTED = {1: b"\0out", 2: b"\0err"}  # text for the parent's own sys.stdout, sy
 OUTCOMES = frozenset((NOTHING, RETURNED, RAISED, SAID, LEFT, STUCK))
 
 NOTE_RUNS, NOTE_NOTHING = HEADER.pack(RUNS, 0), HEADER.pack(NOTHING, 0)
+NOTHING_BUT_NONE = NOTE_RUNS + NOTE_NOTHING
 AT_ONCE = 4096  # bytes that one read takes; few children send more
 
 FORK_HOOKS, CALLABLE, ENDING = "fork hooks", "callable", "ending"
