@@ -18,11 +18,19 @@ if TYPE_CHECKING:
     from pytest_procsemantics.spawners import ChildFailed as ChildFailed
     from pytest_procsemantics.spawners import ChildKilled as ChildKilled
     from pytest_procsemantics.spawners import ChildOverdue as ChildOverdue
+    from pytest_procsemantics.spawners import Clone as Clone
+    from pytest_procsemantics.spawners import Clone3 as Clone3
     from pytest_procsemantics.spawners import Fork as Fork
+    from pytest_procsemantics.spawners import Spawner as Spawner
+    from pytest_procsemantics.spawners import Thread as Thread
+    from pytest_procsemantics.spawners import ThreadChild as ThreadChild
 
 __version__ = "0.1.0"
 
-SPAWNERS = ("Child", "ChildError", "ChildFailed", "ChildKilled", "ChildOverdue", "Fork")
+SPAWNERS = (
+    *("Child", "ChildError", "ChildFailed", "ChildKilled", "ChildOverdue", "ThreadChild"),
+    *("Clone", "Clone3", "Fork", "Spawner", "Thread"),
+)
 PUBLIC = {"clause": "clauses", "Process": "driven", "Target": "driven"} | dict.fromkeys(
     SPAWNERS, "spawners"
 )

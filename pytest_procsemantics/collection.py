@@ -15,11 +15,14 @@ from pytest_procsemantics.settings import Settings
 
 CLAUSE_MARKER = "procsem_clause"
 REQUIRES_MARKER = "procsem_requires"
+PRIMITIVES_MARKER = "procsem_primitives"
 MARKERS = (
     f"{CLAUSE_MARKER}(id, ...): clauses of the catalogue that this check proves; set by @clause",
     f"{REQUIRES_MARKER}(word, ...): what the local machine must offer, such as 'userns' or"
     + " 'kernel>=5.3'; the test is skipped where something is missing",
     "procsem_lie(lie, ...): planned deviations that this check notices; set by @lie",
+    f"{PRIMITIVES_MARKER}(name, ...): what the fixture spawn makes children by in this test, such as"
+    " 'fork', 'clone'",
 )
 
 # What a worker tells the process that writes the summary; keys of config.workeroutput.

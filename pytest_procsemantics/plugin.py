@@ -11,11 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from pytest_procsemantics import collection, settings, stash
+from pytest_procsemantics import collection, settings, spawning, stash
 from pytest_procsemantics.fixtures import _procsem_target as _procsem_target
 from pytest_procsemantics.fixtures import procsem as procsem
 from pytest_procsemantics.fixtures import told_lie as told_lie
+from pytest_procsemantics.spawning import spawn as spawn
+from pytest_procsemantics.spawning import spawn_clone as spawn_clone
+from pytest_procsemantics.spawning import spawn_clone3 as spawn_clone3
 from pytest_procsemantics.spawning import spawn_fork as spawn_fork
+from pytest_procsemantics.spawning import spawn_thread as spawn_thread
 
 JUDGE, SELECTION, RESULTS, FILE, PROOF, MATRIX, SKIPPER = (
     f"procsemantics-{part}"
@@ -40,6 +44,12 @@ def pytest_configure(config: pytest.Config) -> None:
         _prove_checks(config)
     if chosen.json:
         _write_file(config, chosen.json)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.definition.get_closest_marker(collection.PRIMITIVES_MARKER):
+        spawning.choose(metafunc.definition)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import sys
 import time
 import warnings
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-KILL = signal.SIGKILL  # in the class `signal` is a property
+KILL = 9  # signal.SIGKILL; in the class `signal` is a property
 LAST_LINES = 20  # of standard error in a message
 NO_FILE = -1
 

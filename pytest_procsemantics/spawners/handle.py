@@ -30,17 +30,18 @@ class Handle:
     Attributes:
         pid: of a child that nobody has waited for.
         pidfd: a descriptor, or -1 where there is none, and when it was reaped.
-        is_reaped: whether it was.
+        is_reaped: whether it was, and its descriptor is closed.
+        is_taken: whether its status was.
         status: as waitpid(2) gives it; None before, and where somebody else took it.
         usage: what it and the children that it waited for used; None where `status` is.
     """
 
     # Each object more would cost a page after the fork, so there is one for handle and child.
-    __slots__ = ("is_reaped", "pid", "pidfd", "status", "usage")
+    __slots__ = ("is_reaped", "is_taken", "pid", "pidfd", "status", "usage")
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self.is_reaped = False
+        self.is_reaped = self.is_taken = False
         self.status: int | None = None
         self.usage: resource.struct_rusage | None = None
         self.pidfd = -1
@@ -52,7 +53,7 @@ class Handle:
 
     def ended(self, seconds: float) -> bool:
         """Whether it has ended, or does so in this time; it is not reaped."""
-        if self.is_reaped:
+        if self.is_taken:
             return True
         if seconds < 0:
             seconds = 0
@@ -66,26 +67,28 @@ class Handle:
 
     def _looks(self, seconds: float) -> bool:
         limit = time.monotonic() + seconds
-        while not self._is_zombie():
+        while not self.is_taken:
+            self._take(os.WNOHANG)
             left = limit - time.monotonic()
-            if left <= 0:
-                return False
+            if self.is_taken or left <= 0:
+                break
             time.sleep(min(LOOK, left))
-        return True
+        return self.is_taken
 
-    def _is_zombie(self) -> bool:
+    def _take(self, options: int) -> None:
+        """Take the status, if it has ended or with no options when it does."""
         try:
-            found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG | ALL)
+            pid, status, usage = os.wait4(self.pid, options | ALL)
         except ChildProcessError:
-            return True
-        return found is not None
+            self.is_taken = True
+        else:
+            if pid:
+                self.status, self.usage, self.is_taken = status, usage, True
 
     def reap(self) -> None:
         """Take the status of a process that has ended."""
-        try:
-            _, self.status, self.usage = os.wait4(self.pid, ALL)
-        except ChildProcessError:
-            self.status = None
+        if not self.is_taken:
+            self._take(0)
         self.is_reaped = True
         if self.pidfd >= 0:
             os.close(self.pidfd)
@@ -93,7 +96,7 @@ class Handle:
 
     def send(self, number: int) -> None:
         """Send a signal; nothing happens if it has ended."""
-        if self.is_reaped:
+        if self.is_taken:
             return
         with suppress(ProcessLookupError):
             if self.pidfd >= 0:

@@ -46,12 +46,14 @@ class Life:
         kwargs: Mapping[str, Any],
         out: int,
         err: int,
+        shares_files: bool,
     ) -> NoReturn:
         """Do all of it, and end the process.
 
         Args:
             function, args, kwargs: the call.
             out, err: where standard output and error go; below 0: where the parent's go.
+            shares_files: the parent has the same table of descriptors.
         """
         try:
             os.write(self.back, way_back.NOTE_RUNS)
@@ -62,6 +64,8 @@ class Life:
             warnings.showwarning = self._warned
             if out < 0:
                 streams.send_home(self._tell)
+            elif shares_files:
+                sys.stdout, sys.stderr = streams.printing(out), streams.printing(err)
             else:
                 streams.take_over(out, err)
             atexit.register(self._leave)

@@ -67,6 +67,7 @@ class Spawner:
         kwargs: Mapping[str, Any],
         timeout: float | None,
         capture: bool,
+        shares_files: bool = False,
     ) -> Child[T]:
         """Make a child that runs a callable.
 
@@ -75,6 +76,7 @@ class Spawner:
             function, args, kwargs: the call.
             timeout: seconds from now to the child's deadline; None: the spawner's.
             capture: whether its output is kept for `stdout` and `stderr`.
+            shares_files: whether its descriptors are the parent's own, so that none may be replaced.
 
         Raises:
             OSError: the system call's errno, with the primitive's name.
@@ -97,7 +99,7 @@ class Spawner:
                     back, out, err = files
                     if beside is not None:
                         hang.listen(back)  # another thread may have spawned in the meantime
-                    Life(back, home).live(function, args, kwargs, out, err)
+                    Life(back, home).live(function, args, kwargs, out, err, shares_files)
             finally:
                 if not pid or getpid() != home:
                     _exit(FAILED)

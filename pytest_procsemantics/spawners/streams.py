@@ -49,16 +49,22 @@ def flush_all() -> None:
 
 
 def printing(number: int) -> TextIO:
-    """The stream of text that writes straight to a descriptor of the process that uses it."""
-    if number not in _printing:
-        # A surrogate escape gives back the bytes that a name or an argument had.
-        _printing[number] = io.TextIOWrapper(
-            io.FileIO(number, "w", closefd=False),
-            encoding="utf-8",
-            errors="surrogateescape",
-            write_through=True,
-        )
-    return _printing[number]
+    """A stream of text that writes straight to a descriptor of the process that uses it."""
+    # A surrogate escape gives back the bytes that a name or an argument had.
+    return io.TextIOWrapper(
+        io.FileIO(number, "w", closefd=False),
+        encoding="utf-8",
+        errors="surrogateescape",
+        write_through=True,
+    )
+
+
+def prepare() -> None:
+    """Make what children print to, where this process has the descriptors."""
+    for number in (OUT, ERR):
+        if number not in _printing:
+            with contextlib.suppress(OSError):
+                _printing[number] = printing(number)
 
 
 def take_over(out: int, err: int) -> None:
@@ -67,13 +73,6 @@ def take_over(out: int, err: int) -> None:
     os.dup2(err, ERR)
     sys.stdout = _printing.get(OUT) or printing(OUT)
     sys.stderr = _printing.get(ERR) or printing(ERR)
-
-
-def prepare() -> None:
-    """Make what children print to, where this process has the descriptors."""
-    for number in (OUT, ERR):
-        with contextlib.suppress(OSError):
-            printing(number)
 
 
 class Home(io.TextIOBase):

@@ -1,0 +1,130 @@
+"""clone(2) and clone3(2) of a copy of this process, with the flags of the test's choice."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from pytest_procsemantics.spawners import raw
+from pytest_procsemantics.spawners.child import Child
+from pytest_procsemantics.spawners.spawner import Spawner
+
+T = TypeVar("T")
+
+# Source: Linux, linux/sched.h.
+CLONE_VM, CLONE_FILES, CLONE_VFORK, CLONE_THREAD = 0x100, 0x400, 0x4000, 0x10000
+CLONE_INTO_CGROUP = 0x200000000
+POINTERS = {
+    "CLONE_PIDFD": 0x1000,
+    "CLONE_SETTLS": 0x80000,
+    "CLONE_PARENT_SETTID": 0x100000,
+    "CLONE_CHILD_CLEARTID": 0x200000,
+    "CLONE_CHILD_SETTID": 0x1000000,
+}
+SIGNAL_MASK = 0xFF  # the bits of clone's flags that are no flags
+
+
+class Clone(Spawner):
+    """Children by clone(2): a callable in a copy of this process, which shares what the flags say."""
+
+    primitive = "clone"
+
+    def __call__(
+        self,
+        function: Callable[..., T],
+        /,
+        *args: Any,
+        flags: int = 0,
+        timeout: float | None = None,
+        capture: bool = True,
+        **kwargs: Any,
+    ) -> Child[T]:
+        """Run `function(*args, **kwargs)` in a child; nothing is pickled on the way in.
+
+        Args:
+            flags: CLONE_ flags; the child's end sends SIGCHLD.
+            timeout: seconds from now to the child's deadline; None: the spawner's.
+            capture: keep what the child writes to descriptors 1 and 2 for `stdout` and `stderr`; with CLONE_FILES only
+                what goes through sys.stdout and sys.stderr, for the descriptors are the parent's.
+
+        Raises:
+            ValueError: a flag that can't be meant here; the message names the way.
+            OSError: clone's errno.
+        """
+        check(flags)
+        if flags & SIGNAL_MASK:
+            raise ValueError(
+                "clone: the termination signal is always SIGCHLD; clone3 takes exit_signal="
+            )
+        make = partial(raw.clone, flags | signal.SIGCHLD)
+        shares = bool(flags & CLONE_FILES)
+        return self._spawn(make, function, args, kwargs, timeout, capture, shares)
+
+
+class Clone3(Spawner):
+    """Children by clone3(2)."""
+
+    primitive = "clone3"
+
+    def __call__(
+        self,
+        function: Callable[..., T],
+        /,
+        *args: Any,
+        flags: int = 0,
+        exit_signal: int = signal.SIGCHLD,
+        set_tid: Sequence[int] = (),
+        cgroup: int | None = None,
+        timeout: float | None = None,
+        capture: bool = True,
+        **kwargs: Any,
+    ) -> Child[T]:
+        """Run `function(*args, **kwargs)` in a child; nothing is pickled on the way in.
+
+        Args:
+            flags: CLONE_ flags.
+            exit_signal: sent to the parent at the child's end; 0: none.
+            set_tid: the child's pid in each PID namespace, the innermost first; needs CAP_CHECKPOINT_RESTORE.
+            cgroup: descriptor of the version 2 control group that the child begins in.
+            timeout, capture: as for clone.
+
+        Raises:
+            ValueError: a flag that can't be meant here; the message names the way.
+            OSError: clone3's errno.
+        """
+        check(flags)
+        if cgroup is not None:
+            flags |= CLONE_INTO_CGROUP
+        make = partial(raw.clone3, flags, exit_signal, tuple(set_tid), cgroup)
+        shares = bool(flags & CLONE_FILES)
+        return self._spawn(make, function, args, kwargs, timeout, capture, shares)
+
+
+def check(flags: int) -> None:
+    """Refuse what can't work for a copy of a Python interpreter.
+
+    Raises:
+        ValueError: the message names the way.
+    """
+    if flags & (CLONE_VM | CLONE_VFORK) == CLONE_VM | CLONE_VFORK:
+        raise ValueError(
+            f"CLONE_VM with CLONE_VFORK would run two interpreters on one stack; {DRIVEN}"
+        )
+    if flags & CLONE_VM:
+        raise ValueError(f"CLONE_VM would run one interpreter's memory in two processes; {DRIVEN}")
+    if flags & CLONE_THREAD:
+        raise ValueError(
+            f"CLONE_THREAD would make a thread that Python and the C library don't know; {DRIVEN}"
+        )
+    if flags & CLONE_VFORK:
+        raise ValueError(
+            f"CLONE_VFORK would freeze the interpreter, and no deadline would hold; {DRIVEN}"
+        )
+    for name, flag in POINTERS.items():
+        if flags & flag:
+            raise ValueError(f"{name} takes an address; {DRIVEN}")
+
+
+DRIVEN = "the fixture procsem drives processes that can have it"

@@ -1,0 +1,57 @@
+"""Which primitives there are, and why one can't be had in this process; imports nothing that some system lacks."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import sysconfig
+from collections.abc import Callable
+
+# Source: Linux, asm/unistd_64.h of x86, asm-generic/unistd.h.
+CLONE_NUMBERS = {"x86_64": 56, "aarch64": 220, "riscv64": 220}
+
+
+def why_not(primitive: str) -> str | None:
+    """The reason why this process can't make children by a primitive, or None."""
+    reason = REASONS[primitive]()
+    return reason and f"{primitive}: {reason}"
+
+
+def _fork() -> str | None:
+    if not hasattr(os, "fork"):
+        return f"{platform.system()} has none"
+    if platform.python_implementation() != "CPython":
+        return f"not proved on {platform.python_implementation()}"
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return "not proved on a free-threaded build"
+    return None
+
+
+def _clone() -> str | None:
+    if sys.platform != "linux":
+        return f"no Linux but {platform.system()}"
+    if platform.machine() not in CLONE_NUMBERS:
+        return f"its number on {platform.machine()} is not known here"
+    return _fork()
+
+
+def _clone3() -> str | None:
+    reason = _clone()
+    if reason is None:
+        from pytest_procsemantics.spawners import raw
+
+        reason = raw.why_no_clone3()
+    return reason
+
+
+def _thread() -> str | None:
+    return None
+
+
+REASONS: dict[str, Callable[[], str | None]] = {
+    "fork": _fork,
+    "clone": _clone,
+    "clone3": _clone3,
+    "thread": _thread,
+}
