@@ -13,6 +13,7 @@ from pytest_procsemantics.spawners import hang, outcomes, way_back
 from pytest_procsemantics.spawners.errors import ChildFailed, ChildKilled, ChildOverdue
 from pytest_procsemantics.spawners.handle import Handle, how
 from pytest_procsemantics.spawners.tree import Tree
+from pytest_procsemantics.spawners.watch import Table
 from pytest_procsemantics.spawners.way_back import Records
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ T = TypeVar("T")
 KILL = 9  # signal.SIGKILL; in the class `signal` is a property
 LAST_LINES = 20  # of standard error in a message
 NO_FILE = -1
+UNWATCHED = -1
+WATCHER = 10.0  # seconds for the watcher to end a child
 
 
 class Child(Handle, Generic[T]):
@@ -49,7 +52,8 @@ class Child(Handle, Generic[T]):
 
     __slots__ = (
         *("_back", "_begin", "_beside", "_call", "_err", "_error", "_family"),
-        *("_has_value", "_others", "_out", "_records", "_texts", "_value", "primitive", "timeout"),
+        *("_has_value", "_is_late", "_out", "_records", "_slot", "_table", "_texts", "_value"),
+        *("primitive", "timeout"),
     )
 
     def __init__(
@@ -76,11 +80,20 @@ class Child(Handle, Generic[T]):
         self._beside = beside
         self._family = family
         family[pid] = self
+        self._table: Table | None = None
+        self._slot = UNWATCHED
+        self._is_late = False
         self._texts: tuple[bytes, bytes] | None = None
         self._records: Records | None = None
         self._has_value = False
         self._value: T | None = None
         self._error: BaseException | None = None
+
+    def watched_by(self, table: Table | None) -> None:
+        """Have somebody else end it, should its parent die or miss its deadline."""
+        if table is not None:
+            self._table = table
+            self._slot = table.note(self.pid, self._begin + self.timeout)
 
     def __str__(self) -> str:
         return f"child {self.pid} ({self.primitive} of {self.name})"
@@ -193,10 +206,15 @@ class Child(Handle, Generic[T]):
                 raise TimeoutError(
                     f"{self} still runs after {timeout:g} s; its deadline is in {left:.1f} s"
                 )
-        elif not self.ended(left):
+        elif not self.ended(left) and not self._is_being_ended():
             self._error = self._overdue()
             raise self._error
         self._take_over()
+
+    def _is_being_ended(self) -> bool:
+        """Whether the watcher ends it, because nobody waited for it in time; then it has ended after that."""
+        is_so = self._table is not None and self._slot != UNWATCHED and self._table.ends(self._slot)
+        return is_so and self.ended(WATCHER)
 
     def _overdue(self) -> ChildOverdue:
         """End it, and tell where it stood."""
@@ -215,6 +233,9 @@ class Child(Handle, Generic[T]):
 
     def _take_over(self) -> None:
         """Reap it, and take over what its files hold, for descriptors are scarce."""
+        if self._slot != UNWATCHED and self._table is not None:
+            self._is_late = self._table.ends(self._slot)
+            self._table.drop(self._slot)
         self.reap()
         self._family.pop(self.pid, None)
         back, out, err = self._back, self._out, self._err
@@ -264,12 +285,19 @@ class Child(Handle, Generic[T]):
         records, status = self._records, self.status
         assert records is not None
         who: dict[str, Any] = {"pid": self.pid, "primitive": self.primitive}
+        stray = records.stray.decode(errors="replace").rstrip()
+        if self._is_late:
+            text = f"{self} was past its deadline, {self.timeout:g} s after its start, while nobody waited for it"
+            stacks = hang.own_frames(stray)
+            raise ChildOverdue(
+                f"{text}\n{stacks}", **who, seconds=self.timeout, phase=records.phase, stacks=stacks
+            )
         if status is not None and os.WIFSIGNALED(status):
             message = f"{self} was {how(status)}"
             if records.kind is not None:
                 message += ", after its callable had ended"
-            if records.stray:
-                message += f"\n{records.stray.decode(errors='replace').rstrip()}"
+            if stray:
+                message += f"\n{stray}"
             number, core = os.WTERMSIG(status), os.WCOREDUMP(status)
             raise ChildKilled(message + self._last_words(), **who, signal=number, core=core)
         who["exit_code"] = None if status is None else os.WEXITSTATUS(status)

@@ -122,13 +122,15 @@ class Facts:
         lines = _kernel_lines(folder, channel)
         phase, stacks = "program", ""
         number = listened_to()
-        if back >= 0 and os.path.samefile(folder / "exe", "/proc/self/exe"):
+        if back >= 0 and _link(folder / "exe") == _link(Path("/proc/self/exe")):
             begin = os.fstat(back).st_size
             phase = Records.parse(way_back.read(back)).phase
             if number is not None and _catches(folder, number):
                 handle.send(number)
                 handle.ended(DUMPING)
-                stacks = _own_frames(Records.parse(way_back.read(back, begin)).stray)
+                stacks = own_frames(
+                    Records.parse(way_back.read(back, begin)).stray.decode(errors="replace")
+                )
         return cls(phase, tuple(lines), stacks, "futex" in channel)
 
     def message(self, who: str, seconds: float, beside: Beside | None) -> str:
@@ -152,10 +154,10 @@ class Facts:
         return "\n".join(text)
 
 
-def _own_frames(content: bytes) -> str:
+def own_frames(text: str) -> str:
     """The stacks without the frames of the parent, which stand below ours in each child."""
     lines, is_below = [], False
-    for line in content.decode(errors="replace").splitlines():
+    for line in text.splitlines():
         if not line.startswith("  "):
             is_below = False
         is_below = is_below or f'"{HERE}/' in line
@@ -209,6 +211,13 @@ def _masks(folder: Path) -> dict[str, int]:
         if name in ("SigBlk", "SigIgn", "SigCgt"):
             found[name] = int(value, 16)
     return found
+
+
+def _link(path: Path) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
 
 
 def _word(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 A child never comes back to the frames of its parent: nothing of pytest runs in it, no teardown, no report, no handler
 of atexit that its parent registered. The end, in this order: the outcome is written, what the callable itself
-registered with atexit runs, sys's streams and C's are flushed, and the process leaves by _exit.
+registered with atexit runs, coverage saves its data, sys's streams and C's are flushed, and the process leaves by _exit.
 """
 
 from __future__ import annotations
@@ -91,6 +91,8 @@ class Life:
 
     def _leave(self) -> NoReturn:
         try:
+            if "coverage" in sys.modules:
+                save_coverage()
             streams.flush_all()
         finally:
             _exit(self.code)
@@ -134,3 +136,12 @@ class Life:
             pass
         self.back = os.open(f"/proc/{self.parent}/fd/{self.back}", os.O_RDWR | os.O_APPEND)
         return self.back
+
+
+def save_coverage() -> None:
+    """Save what this process ran, if it is measured; in a child coverage takes a file of its own."""
+    measuring = getattr(sys.modules["coverage"], "Coverage", None)
+    current = measuring and measuring.current()
+    if current is not None:
+        current.stop()
+        current.save()

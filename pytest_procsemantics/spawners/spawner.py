@@ -10,7 +10,7 @@ from os import _exit, getpid
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pytest_procsemantics.spawners import hang, streams
+from pytest_procsemantics.spawners import hang, streams, watch
 from pytest_procsemantics.spawners.child import NO_FILE, Child
 from pytest_procsemantics.spawners.life import FAILED, Life
 from pytest_procsemantics.spawners.way_back import new_file
@@ -39,6 +39,7 @@ class Spawner:
         self.timeout = timeout
         self._children: dict[int, Child[Any]] = {}  # by pid; those that were not waited for
         self._home = getpid()
+        self._table = watch.table_of(self._home, hang.listened_to())
         streams.prepare()
 
     def __enter__(self) -> Self:
@@ -114,6 +115,8 @@ class Spawner:
                 ) from None
             raise
         back, out, err = files
-        return Child(
+        child: Child[T] = Child(
             pid, self.primitive, function, begin, seconds, self._children, back, out, err, beside
         )
+        child.watched_by(self._table)
+        return child

@@ -11,8 +11,7 @@ import signal
 import time
 from contextlib import suppress
 from pathlib import Path
-
-from pytest_procsemantics.spawners.handle import Handle
+from typing import Protocol
 
 STOPPING = (
     1.0  # seconds for one process to stop; it may be in a system call that can't be interrupted
@@ -20,21 +19,32 @@ STOPPING = (
 ENDING = 5.0  # seconds for one process to be gone after SIGKILL
 
 
+class Root(Protocol):
+    """The process at the top of a tree."""
+
+    pid: int
+    pidfd: int
+
+    def ended(self, seconds: float) -> bool: ...
+
+    def send(self, number: int) -> None: ...
+
+
 class Tree:
-    """A child that is not reaped yet, and its descendants.
+    """A process that is not reaped yet, and its descendants.
 
     Args:
-        handle: the child.
+        handle: the process.
     """
 
-    def __init__(self, handle: Handle) -> None:
+    def __init__(self, handle: Root) -> None:
         self._handle = handle
         self._known: dict[int, int] = {}  # descendants: pid -> pidfd
         if handle.pidfd >= 0:
             self._look(handle.pid)
 
     def end(self) -> None:
-        """End all of them; the child itself stays to be reaped."""
+        """End all of them; the first stays to be reaped."""
         handle = self._handle
         handle.send(signal.SIGSTOP)
         waiting = [handle.pid, *self._known]

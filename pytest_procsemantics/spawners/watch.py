@@ -1,0 +1,173 @@
+"""A watcher beside this process: it ends the children, with their descendants, when nobody else does.
+
+That is when this process died without a word (SIGKILL, os._exit), and when a child is past its deadline while the
+test waits for something else. It is started at the first spawn and is no child of this process: tests wait for any
+child, and count them. The children stand in a table in memory that both have, so a spawn costs no message.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import select
+import signal
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from pytest_procsemantics.spawners.tree import Tree
+
+SLOT = struct.Struct("<qd")  # pid, or 0; deadline on the monotonic clock, or ENDED
+SLOTS = 1024  # children at a time that are watched; further ones are not
+LISTENED = SLOTS * SLOT.size  # offset of the signal at which children write their stacks, or 0
+SIZE = LISTENED + SLOT.size
+ENDED = -1.0  # the watcher ended it for its deadline
+
+TICK = 1.0  # seconds between two looks at the deadlines
+GRACE = 2.0  # seconds after a deadline that the parent has to notice it, with a better message
+DUMPING = 2.0  # seconds for a child to write its stacks and end
+TABLE, PARENT = 3, 4  # the watcher's descriptors
+
+START = (
+    "import sys; sys.path.insert(0, sys.argv[1]);"
+    "from pytest_procsemantics.spawners.watch import main; main()"
+)
+# The shell goes away at once, so that the watcher is nobody's child here.
+SHELL = '"$@" &'
+
+
+class Table:
+    """A process's children, for its watcher.
+
+    Args:
+        listened: the signal at which children write their stacks; None: there is none.
+    """
+
+    def __init__(self, listened: int | None) -> None:
+        self._owner = os.getpid()
+        self._free: list[int] = []
+        # Before Linux 5.3, and where no program may be started, nobody watches.
+        with suppress(OSError):
+            self._view = _started(listened or 0)
+            self._free = list(range(SLOTS - 1, -1, -1))
+
+    def note(self, pid: int, deadline: float) -> int:
+        """Have a child watched.
+
+        Returns:
+            Its slot, or -1 if it can't be watched.
+        """
+        # The children of a child are in its tree, and their parent can't free slots here.
+        if not self._free or os.getpid() != self._owner:
+            return -1
+        slot = self._free.pop()
+        SLOT.pack_into(self._view, slot * SLOT.size, pid, deadline)
+        return slot
+
+    def ends(self, slot: int) -> bool:
+        """Whether the watcher ends, or ended, this child for its deadline."""
+        return bool(SLOT.unpack_from(self._view, slot * SLOT.size)[1] == ENDED)
+
+    def drop(self, slot: int) -> None:
+        """Watch a child no longer, which has ended and is not reaped yet."""
+        SLOT.pack_into(self._view, slot * SLOT.size, 0, 0.0)
+        self._free.append(slot)
+
+
+@cache
+def table_of(pid: int, listened: int | None) -> Table | None:
+    """The table of this process, whose pid it is; None off Linux."""
+    return Table(listened) if sys.platform == "linux" else None
+
+
+def _started(listened: int) -> mmap.mmap:
+    """Start a watcher of this process; give the table that it reads."""
+    table = os.memfd_create("watched")
+    try:
+        os.ftruncate(table, SIZE)
+        view = mmap.mmap(table, SIZE)
+        SLOT.pack_into(view, LISTENED, listened, 0.0)
+        parent = os.pidfd_open(os.getpid())
+        try:
+            root = str(Path(__file__).resolve().parents[2])
+            line = ["sh", "-c", SHELL, "sh", sys.executable, "-ESsB", "-c", START, root]
+            null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
+            # Out of the way of each other first.
+            moved = [fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, 10) for one in (table, parent)]
+            try:
+                pairs = zip(moved, (TABLE, PARENT), strict=True)
+                actions = [*null, *((os.POSIX_SPAWN_DUP2, *pair) for pair in pairs)]
+                pid = os.posix_spawn("/bin/sh", line, {"PATH": os.defpath}, file_actions=actions)
+            finally:
+                for descriptor in moved:
+                    os.close(descriptor)
+            os.waitpid(pid, 0)
+        finally:
+            os.close(parent)
+    finally:
+        os.close(table)
+    return view
+
+
+# --- in the watcher ---
+
+
+class Stranger:
+    """A process that is no child of this one, and not reaped as long as its parent lives."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+
+    def ended(self, seconds: float) -> bool:
+        return bool(select.select((self.pidfd,), (), (), seconds)[0])
+
+    def send(self, number: int) -> None:
+        with suppress(OSError):
+            signal.pidfd_send_signal(self.pidfd, number)
+
+
+def main() -> None:
+    """Watch until the parent has ended."""
+    os.setsid()
+    os.chdir("/")
+    os.closerange(PARENT + 1, os.sysconf("SC_OPEN_MAX"))
+    view = mmap.mmap(TABLE, SIZE)
+    while not select.select((PARENT,), (), (), TICK)[0]:
+        now = time.monotonic()
+        for slot, pid, deadline in _watched(view):
+            if 0 < deadline < now - GRACE:
+                SLOT.pack_into(view, slot * SLOT.size, pid, ENDED)
+                _end(pid, SLOT.unpack_from(view, LISTENED)[0])
+    for _, pid, _ in _watched(view):
+        _end(pid, 0)
+
+
+def _watched(view: mmap.mmap) -> Iterator[tuple[int, int, float]]:
+    for slot in range(SLOTS):
+        pid, deadline = SLOT.unpack_from(view, slot * SLOT.size)
+        if pid:
+            yield slot, pid, deadline
+
+
+def _end(pid: int, listened: int) -> None:
+    with suppress(OSError):
+        process = Stranger(pid)
+        tree = Tree(process)
+        if listened and _catches(pid, listened):
+            process.send(listened)
+            process.ended(DUMPING)
+        tree.end()
+
+
+def _catches(pid: int, number: int) -> bool:
+    """Whether a process has a handler for a signal."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("SigCgt:"):
+            return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
