@@ -7,6 +7,7 @@ made itself an orphan before (the double fork of daemons) belongs to no tree any
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 from contextlib import suppress
@@ -61,6 +62,7 @@ class Tree:
             _send(descriptor, signal.SIGKILL)
         handle.ended(ENDING)
         for descriptor in self._known.values():
+            _see_end(descriptor)
             os.close(descriptor)
         self._known.clear()
 
@@ -79,6 +81,15 @@ class Tree:
 def _send(descriptor: int, number: int) -> None:
     with suppress(OSError):  # it has ended, or became somebody else's
         signal.pidfd_send_signal(descriptor, number)
+
+
+def _see_end(descriptor: int) -> None:
+    """Wait until a process is gone, and reap it if it has become a child of this one, as of an init."""
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    waiting.poll(ENDING * 1000)
+    with suppress(OSError):
+        os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG)
 
 
 def children(pid: int) -> list[int]:

@@ -8,12 +8,21 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
 
-from pytest_procsemantics import ChildFailed, ChildKilled, ChildOverdue, Clone, Clone3, Fork, Thread
+from pytest_procsemantics import (
+    ChildFailed,
+    ChildKilled,
+    ChildOverdue,
+    Clone,
+    Clone3,
+    Fork,
+    Thread,
+    ThreadChild,
+)
 from pytest_procsemantics.spawners.support import why_not
 
 PRIMITIVES: dict[str, type[Fork | Clone | Clone3 | Thread]] = {
@@ -51,14 +60,6 @@ class End(NamedTuple):
 def says(error: BaseException) -> Callable[[], None]:
     def end() -> None:
         raise error
-
-    return end
-
-
-def does(*steps: Callable[[], Any]) -> Callable[[], None]:
-    def end() -> None:
-        for step in steps:
-            step()
 
     return end
 
@@ -133,32 +134,37 @@ PROCESSES = {
 }
 
 
-@pytest.fixture(params=PRIMITIVES)
-def spawn(request: pytest.FixtureRequest) -> Iterator[Any]:
-    if reason := why_not(request.param):
+# A thread shares its end with the process, and its objects.
+PAIRS = [
+    *((primitive, end) for primitive in PRIMITIVES for end in ANYWHERE),
+    *((primitive, end) for primitive in PRIMITIVES if primitive != "thread" for end in PROCESSES),
+]
+
+
+@pytest.mark.parametrize(("primitive", "name"), PAIRS)
+def test_what_is_seen_of_an_end(primitive: str, name: str) -> None:
+    if reason := why_not(primitive):
         pytest.skip(reason)
-    with PRIMITIVES[request.param](timeout=30) as spawner:
-        yield spawner
-
-
-@pytest.mark.parametrize("name", [*ANYWHERE, *PROCESSES])
-def test_what_is_seen_of_an_end(spawn: Any, name: str) -> None:
-    if spawn.primitive == "thread" and name in PROCESSES:
-        pytest.skip("a thread shares its end with the process, or its objects")
     end = {**ANYWHERE, **PROCESSES}[name]
-    child = spawn(end.callable, timeout=end.timeout)
-    if end.raises is None:
-        assert child.result() == end.result
-    else:
-        kind, message = end.raises
-        with pytest.raises(kind) as caught:
-            child.result()
-        assert re.match(message, str(caught.value)), str(caught.value)
-        assert type(caught.value) is kind
-    if spawn.primitive == "thread":
-        assert child.exit_code == end.code
-    elif end.timeout is None:
-        assert (child.exit_code, child.signal) == (
-            (end.code, None) if end.code >= 0 else (None, -end.code)
-        )
-    assert not child.alive
+    with PRIMITIVES[primitive](timeout=30) as spawn:
+        child: Any = spawn(end.callable, timeout=end.timeout)
+        if end.raises is None:
+            assert child.result() == end.result
+        else:
+            kind, message = end.raises
+            with pytest.raises(kind) as caught:
+                child.result()
+            assert re.match(message, str(caught.value)), str(caught.value)
+            assert type(caught.value) is kind
+        assert not child.alive
+        if end.timeout is None:
+            assert status(child) == end.code
+
+
+def status(child: Any) -> int:
+    """The exit status; negative: the signal."""
+    if isinstance(child, ThreadChild):
+        return child.exit_code
+    code, number = child.exit_code, child.signal
+    assert (code is None) is (number is not None)
+    return int(-number if code is None else code)

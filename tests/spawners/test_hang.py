@@ -1,0 +1,169 @@
+"""A child past its deadline: the message tells why it hangs, and nothing of it is left."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from pytest_procsemantics import ChildOverdue, Fork
+from pytest_procsemantics.spawners import tree
+
+Maker = Any
+
+HANGING: list[Callable[[], None]] = []
+os.register_at_fork(after_in_child=lambda: [hang() for hang in HANGING])
+
+
+@contextmanager
+def held(acquire: Callable[[], Any], release: Callable[[], Any]) -> Iterator[None]:
+    """A lock that another thread holds."""
+    is_held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        acquire()
+        is_held.set()
+        done.wait()
+        release()
+
+    holder = threading.Thread(target=hold, name="holder")
+    holder.start()
+    is_held.wait()
+    try:
+        yield
+    finally:
+        done.set()
+        holder.join()
+
+
+def message(make: Maker, function: Callable[[], Any]) -> ChildOverdue:
+    child = make(function, timeout=0.3)
+    with pytest.raises(ChildOverdue) as caught:
+        child.result()
+    assert caught.value.seconds == 0.3
+    assert not child.alive
+    return caught.value
+
+
+def test_a_lock_of_a_vanished_thread_is_recognised(make: Maker) -> None:
+    lock = threading.Lock()
+
+    def wants_the_lock() -> None:
+        with lock:
+            pass
+
+    with held(lock.acquire, lock.release):
+        error = message(make, wants_the_lock)
+    assert error.phase == "callable"
+    assert "in wants_the_lock" in error.stacks
+    assert "in message" not in error.stacks  # the parent's own frame
+    text = str(error)
+    assert re.search(r"threads of the parent at the spawn: \d+; not in the child:\n", text)
+    assert re.search(r"^    holder: .* in hold", text, re.M)
+    assert "threads: 1" in text
+    assert "futex" in text
+    assert "waits for a lock" in text
+
+
+def test_a_lock_in_c_is_recognised(fork: Fork) -> None:
+    library = ctypes.CDLL(None)
+    mutex = ctypes.create_string_buffer(64)  # all zero: PTHREAD_MUTEX_INITIALIZER
+
+    def wants_the_mutex() -> None:
+        library.pthread_mutex_lock(mutex)
+
+    with held(
+        lambda: library.pthread_mutex_lock(mutex), lambda: library.pthread_mutex_unlock(mutex)
+    ):
+        error = message(fork, wants_the_mutex)
+    assert "in wants_the_mutex" in error.stacks
+    assert "waits for a lock" in str(error)
+
+
+def test_a_fork_hook_that_hangs_is_told(make: Maker) -> None:
+    def hook_that_hangs() -> None:
+        time.sleep(60)
+
+    HANGING.append(hook_that_hangs)
+    try:
+        error = message(make, int)
+    finally:
+        HANGING.clear()
+    assert error.phase == "fork hooks"
+    assert "in hook_that_hangs" in error.stacks
+
+
+def test_an_end_that_hangs_is_told(fork: Fork) -> None:
+    def registers() -> None:
+        import atexit
+
+        atexit.register(time.sleep, 60)
+
+    assert message(fork, registers).phase == "ending"
+
+
+def test_the_descriptor_is_told_that_it_waits_on(fork: Fork) -> None:
+    reader, writer = os.pipe()
+    text = str(message(fork, lambda: os.read(reader, 1)))
+    assert f"system call read on descriptor {reader}, pipe:[" in text
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_busy_child_is_no_waiting_one(fork: Fork) -> None:
+    def spins() -> None:
+        while True:
+            pass
+
+    text = str(message(fork, spins))
+    assert "state R" in text
+    assert "in spins" in text
+    assert "waits for a lock" not in text
+
+
+def test_all_threads_of_the_child_are_shown(fork: Fork) -> None:
+    def in_a_thread() -> None:
+        time.sleep(60)
+
+    def waits() -> None:
+        thread = threading.Thread(target=in_a_thread)
+        thread.start()
+        thread.join()
+
+    stacks = message(fork, waits).stacks
+    assert "in in_a_thread" in stacks
+    assert "in waits" in stacks
+
+
+def test_a_program_in_the_childs_place_is_told(fork: Fork) -> None:
+    error = message(fork, lambda: os.execv("/bin/sleep", ["sleep", "61"]))
+    assert error.phase == "program"
+    assert "command line sleep 61" in str(error)
+
+
+def test_descendants_are_ended_too(make: Maker) -> None:
+    def has_descendants() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        programs = [
+            subprocess.Popen(["sh", "-c", "sleep 60 & echo $!; wait"], stdout=subprocess.PIPE),
+            subprocess.Popen(["setsid", "sleep", "60"]),
+        ]
+        assert programs[0].stdout is not None
+        print(programs[0].pid, int(programs[0].stdout.readline()), programs[1].pid)
+        time.sleep(60)
+
+    child = make(has_descendants, timeout=1)
+    with pytest.raises(ChildOverdue):
+        child.wait()
+    pids = list(map(int, child.stdout.split()))
+    assert len(pids) == 3
+    assert {tree.state(pid) for pid in pids} <= {"X", "Z"}
