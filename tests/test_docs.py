@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import pytest_procsemantics
-from pytest_procsemantics import driven, lies
+from pytest_procsemantics import driven, lies, spawners
 from pytest_procsemantics.baselines import Baseline
 from pytest_procsemantics.driven.constants import values
 from pytest_procsemantics.native import BuildFailed, agent
@@ -341,6 +341,21 @@ def test_the_public_names_of_driven_stand_in_the_reference() -> None:
         if not name.startswith("_") and not inspect.ismodule(value)
     }
     assert [name for name in sorted(public) if not re.search(rf"`[^`\n]*\b{name}\b", text)] == []
+
+
+def test_the_public_names_of_the_spawners_stand_in_the_reference() -> None:
+    text = FENCED.sub("", (DOCS / "reference/spawners.md").read_text(encoding="utf-8"))
+    named = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`\n]+)`", text))))
+    classes = [getattr(spawners, name) for name in spawners.PUBLIC]
+    # Of the spawners' own modules, and of those that make other spawners.
+    inner = {"ended", "reap", "send", "watched_by", "ChildTraceback", "close"}
+    members = {
+        name
+        for one in (spawners.Child, spawners.ThreadChild, *classes)
+        for name in dir(one)
+        if not name.startswith("_") and not hasattr(Exception, name)
+    }
+    assert sorted((members | set(spawners.PUBLIC)) - named - inner) == []
 
 
 def test_the_lies_of_the_how_to_are_there() -> None:

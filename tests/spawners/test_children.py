@@ -91,7 +91,7 @@ def test_an_exception_has_the_traceback_in_the_child_as_its_cause(make: Maker) -
     with pytest.raises(ValueError, match=r"^from below") as caught:
         make(below).result()
     assert "in below" in str(caught.value.__cause__)
-    assert "spawners" not in str(caught.value.__cause__)
+    assert "live" not in str(caught.value.__cause__)
     assert getattr(caught.value, "__notes__", ["a note"]) == ["a note"]
 
 
