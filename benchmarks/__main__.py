@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks import programs, pytest_runs
+from benchmarks import programs, pytest_runs, spawning
 from pytest_procsemantics.native import build
 
 FEW, MANY = 50, 450  # tests in a run: the difference is what tests cost without the start
@@ -113,6 +113,13 @@ def idle_profile(runs: pytest_runs.Runs, count: int) -> tuple[float, float]:
     return float(ours), float(whole)
 
 
+def spawns(runs: pytest_runs.Runs, rounds: int) -> Iterator[Row]:
+    """A callable in a forked child beside a bare child, in the same process."""
+    ours, bare = spawning.microseconds(runs, rounds)
+    what = "spawn_fork of an empty callable"
+    yield compared(what, ours, bare, "os.fork, _exit, waitpid", "us", 1.3)
+
+
 def suite() -> Iterator[Row]:
     """The whole suite on this machine."""
     seconds, last = pytest_runs.conformance_seconds()
@@ -133,6 +140,8 @@ def rows(arguments: argparse.Namespace) -> Iterator[Row]:
             yield from checks(runs, max(rounds // 20, 1))
         if not only or "idle" in only:
             yield from idle(runs, max(rounds // 10, 1))
+        if not only or "spawn" in only:
+            yield from spawns(runs, rounds)
     if not only or "suite" in only:
         yield from suite()
 
@@ -159,7 +168,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--rounds", type=int, default=200, help="of each program (200)")
-    parser.add_argument("only", nargs="*", help="some of: step root check idle suite")
+    parser.add_argument("only", nargs="*", help="some of: step root check idle spawn suite")
     arguments = parser.parse_args()
     # Driver, hub and driven processes take over the affinity: a wake-up from another processor
     # costs ten times as much and would hide everything else.

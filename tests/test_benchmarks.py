@@ -20,10 +20,10 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_each_row_has_a_ratio() -> None:
-    line = [sys.executable, "-m", "benchmarks", "--json", "--rounds", "2", "step", "root"]
+    line = [sys.executable, "-m", "benchmarks", "--json", "--rounds", "2", "step", "root", "spawn"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stderr
     rows = json.loads(done.stdout)
-    assert [row["bar"] for row in rows] == [1.5, None, 2.0]
+    assert [row["bar"] for row in rows] == [1.5, None, 2.0, 1.3]
     assert all(row["ratio"] > 0 for row in rows)

@@ -78,19 +78,10 @@ def listened_to() -> int | None:
     return None
 
 
-def listen(descriptor: int) -> None:
+def listen(number: int, descriptor: int) -> None:
     """Have faulthandler write this process's stacks to a file, and end it, when the signal comes."""
-    number = listened_to()
-    if number is not None:
-        # With chain it goes on to the default action, which is the end.
-        faulthandler.register(number, descriptor, all_threads=True, chain=True)
-
-
-def listen_no_more() -> None:
-    """Take back `listen`."""
-    number = listened_to()
-    if number is not None:
-        faulthandler.unregister(number)
+    # With chain it goes on to the default action, which is the end.
+    faulthandler.register(number, descriptor, all_threads=True, chain=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,10 @@ class Life:
                 self._failed(error)
             else:
                 self.code = 0
-                self._tell(*outcomes.returned(value))
+                if value is not None:
+                    self._tell(*outcomes.returned(value))
+                elif getpid() == self.pid:
+                    os.write(self._way_back(), way_back.NOTE_NOTHING)
             # They run newest first, so that before those of the parent it is the turn of the one that ends the process.
             atexit._run_exitfuncs()
         finally:

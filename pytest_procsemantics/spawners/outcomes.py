@@ -25,9 +25,7 @@ Told = tuple[bytes, bytes]  # kind and payload of a record
 
 
 def returned(value: object) -> Told:
-    """What the child tells of a value that its callable returned."""
-    if value is None:
-        return way_back.NOTHING, b""
+    """What the child tells of a value that its callable returned, and that is not None."""
     try:
         return way_back.RETURNED, way_back.dumps(value)
     except Exception as error:

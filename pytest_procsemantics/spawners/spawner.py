@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import faulthandler
+import math
 import os
+import signal
 import time
 from _thread import _count
 from collections.abc import Callable, Mapping
@@ -12,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_procsemantics.spawners import hang, streams, watch
 from pytest_procsemantics.spawners.child import NO_FILE, Child
+from pytest_procsemantics.spawners.handle import ALL
 from pytest_procsemantics.spawners.life import FAILED, Life
 from pytest_procsemantics.spawners.way_back import new_file
 
@@ -39,7 +43,8 @@ class Spawner:
         self.timeout = timeout
         self._children: dict[int, Child[Any]] = {}  # by pid; those that were not waited for
         self._home = getpid()
-        self._table = watch.table_of(self._home, hang.listened_to())
+        self._listened = hang.listened_to()
+        self._table = watch.table_of(self._home, self._listened)
         streams.prepare()
 
     def __enter__(self) -> Self:
@@ -80,10 +85,16 @@ class Spawner:
             shares_files: whether its descriptors are the parent's own, so that none may be replaced.
 
         Raises:
+            ValueError: the timeout is no length of time.
             OSError: the system call's errno, with the primitive's name.
         """
         seconds = self.timeout if timeout is None else timeout
+        if not 0 < seconds < math.inf:
+            raise ValueError(
+                f"timeout: {seconds!r} is no length of time; accepted: seconds above 0"
+            )
         streams.flush_all()
+        pid, home = -1, getpid()
         files = [new_file("way-back")]
         try:
             if capture:
@@ -91,32 +102,52 @@ class Spawner:
             else:
                 files += NO_FILE, NO_FILE
             beside = hang.Beside.of_now() if _count() else None
-            pid, home, begin = -1, getpid(), time.monotonic()
+            begin = time.monotonic()
             # From here on, so that a hook that hangs in the child can be seen.
-            hang.listen(files[0])
+            if self._listened is not None:
+                hang.listen(self._listened, files[0])
+            back, out, err = files
             try:
                 pid = make()
                 if not pid:
-                    back, out, err = files
-                    if beside is not None:
-                        hang.listen(back)  # another thread may have spawned in the meantime
+                    if beside is not None and self._listened is not None:
+                        # Another thread may have spawned in the meantime.
+                        hang.listen(self._listened, back)
                     Life(back, home).live(function, args, kwargs, out, err, shares_files)
             finally:
                 if not pid or getpid() != home:
                     _exit(FAILED)
-                hang.listen_no_more()
+                if self._listened is not None:
+                    faulthandler.unregister(self._listened)
+            child: Child[T] = Child(
+                pid,
+                self.primitive,
+                function,
+                begin,
+                seconds,
+                self._children,
+                back,
+                out,
+                err,
+                beside,
+            )
+            child.watched_by(self._table)
         except BaseException as error:
-            for descriptor in files:
-                if descriptor != NO_FILE:
-                    os.close(descriptor)
+            self._give_up(pid, files)
             if isinstance(error, OSError) and error.errno is not None:
-                raise OSError(
-                    error.errno, f"{self.primitive}: {os.strerror(error.errno)}"
-                ) from None
+                text = f"{self.primitive}: {os.strerror(error.errno)}"
+                raise OSError(error.errno, text) from None
             raise
-        back, out, err = files
-        child: Child[T] = Child(
-            pid, self.primitive, function, begin, seconds, self._children, back, out, err, beside
-        )
-        child.watched_by(self._table)
         return child
+
+    def _give_up(self, pid: int, files: list[int]) -> None:
+        """Leave nothing of a spawn that failed, or that a signal handler interrupted."""
+        if pid in self._children:
+            self._children[pid].close()
+            return
+        if pid > 0:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, ALL)
+        for descriptor in files:
+            if descriptor != NO_FILE:
+                os.close(descriptor)

@@ -29,6 +29,7 @@ from typing import Any
 import pytest
 
 from pytest_procsemantics import (
+    Child,
     ChildError,
     ChildFailed,
     ChildKilled,
@@ -223,6 +224,28 @@ def test_nothing_is_left_of_a_failed_call(monkeypatch: pytest.MonkeyPatch, fork:
     with pytest.raises(BlockingIOError, match="fork: Resource temporarily unavailable"):
         fork(int)
     assert descriptors() == before
+
+
+def test_an_interrupt_in_the_midst_of_a_spawn_leaves_no_child(
+    fork: Fork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupts(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before, children = descriptors(), tree.children(os.getpid())
+    for name in ("__init__", "watched_by"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Child, name, interrupts)
+            with pytest.raises(KeyboardInterrupt):
+                fork(time.sleep, 60)
+        assert descriptors() == before
+        assert tree.children(os.getpid()) == children
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan")])
+def test_a_deadline_is_finite(fork: Fork, timeout: float) -> None:
+    with pytest.raises(ValueError, match="is no length of time"):
+        fork(int, timeout=timeout)
 
 
 def test_closing_ends_what_still_runs() -> None:
