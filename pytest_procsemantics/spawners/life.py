@@ -94,9 +94,11 @@ class Life:
 
     def _leave(self) -> NoReturn:
         try:
-            if "coverage" in sys.modules:
-                save_coverage()
-            streams.flush_all()
+            try:
+                if "coverage" in sys.modules:
+                    save_coverage()
+            finally:
+                streams.flush_all()
         finally:
             _exit(self.code)
 
@@ -146,5 +148,8 @@ def save_coverage() -> None:
     measuring = getattr(sys.modules["coverage"], "Coverage", None)
     current = measuring and measuring.current()
     if current is not None:
-        current.stop()
-        current.save()
+        with warnings.catch_warnings():
+            # That nothing was measured is news in the parent only.
+            warnings.simplefilter("ignore")
+            current.stop()
+            current.save()

@@ -46,6 +46,8 @@ class ThreadChild(Generic[T]):
         self._call = function
         self._value: T | None = None
         self._error: BaseException | None = None
+        self._late: ChildOverdue | None = None
+        self._code = 0
         self._thread = threading.Thread(
             target=self._run,
             args=(function, args, kwargs),
@@ -77,10 +79,8 @@ class ThreadChild(Generic[T]):
     @property
     def exit_code(self) -> int:
         """What the exit status of a process would be: 0 for a return, 1 for an exception; waits for the end."""
-        error = self.wait()._error
-        if isinstance(error, SystemExit):
-            return outcomes.exit_code(error)
-        return 0 if error is None else 1
+        self.wait()
+        return self._code
 
     def wait(self, timeout: float | None = None) -> ThreadChild[T]:
         """Wait until it has ended; how is no matter.
@@ -93,13 +93,16 @@ class ThreadChild(Generic[T]):
             ChildOverdue: its deadline is over. An exception was raised in it, which ends it if it runs Python code.
         """
         __tracebackhide__ = True
+        if self._late is not None:
+            return self
         left = self._begin + self.timeout - time.monotonic()
         limit = left if timeout is None else min(timeout, left)
         self._thread.join(max(limit, 0))
         if self._thread.is_alive():
             if limit < left:
                 raise TimeoutError(f"{self} still runs after {limit:g} s")
-            raise self._overdue()
+            self._late = self._overdue()
+            raise self._late
         return self
 
     def result(self, timeout: float | None = None) -> T:
@@ -111,9 +114,10 @@ class ThreadChild(Generic[T]):
             TimeoutError, ChildOverdue: as for `wait`.
         """
         __tracebackhide__ = True
-        error = self.wait(timeout)._error
+        self.wait(timeout)
+        error = self._late or self._error
         if isinstance(error, SystemExit):
-            who = {"pid": self.pid, "primitive": self.primitive, "exit_code": self.exit_code}
+            who = {"pid": self.pid, "primitive": self.primitive, "exit_code": self._code}
             raise ChildFailed(
                 f"{self} gave no result: SystemExit({error.code!r})", **who
             ) from error
@@ -131,6 +135,7 @@ class ThreadChild(Generic[T]):
         try:
             self._value = function(*args, **kwargs)
         except BaseException as error:
+            self._code = outcomes.exit_code(error) if isinstance(error, SystemExit) else 1
             self._error = error
 
     def _overdue(self) -> ChildOverdue:

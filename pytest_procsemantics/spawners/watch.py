@@ -37,6 +37,8 @@ START = (
     "import sys; sys.path.insert(0, sys.argv[1]);"
     "from pytest_procsemantics.spawners.watch import main; main()"
 )
+# Of the environment: what an interpreter may need to find itself.
+PASSED = ("PATH", "PYTHONHOME", "LD_LIBRARY_PATH")
 # The shell goes away at once, so that the watcher is nobody's child here.
 SHELL = '"$@" &'
 
@@ -95,14 +97,15 @@ def _started(listened: int) -> mmap.mmap:
         parent = os.pidfd_open(os.getpid())
         try:
             root = str(Path(__file__).resolve().parents[2])
-            line = ["sh", "-c", SHELL, "sh", sys.executable, "-ESsB", "-c", START, root]
+            environment = {name: os.environ[name] for name in PASSED if name in os.environ}
+            line = ["sh", "-c", SHELL, "sh", sys.executable, "-SsB", "-c", START, root]
             null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
             # Out of the way of each other first.
             moved = [fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, 10) for one in (table, parent)]
             try:
                 pairs = zip(moved, (TABLE, PARENT), strict=True)
                 actions = [*null, *((os.POSIX_SPAWN_DUP2, *pair) for pair in pairs)]
-                pid = os.posix_spawn("/bin/sh", line, {"PATH": os.defpath}, file_actions=actions)
+                pid = os.posix_spawn("/bin/sh", line, environment, file_actions=actions)
             finally:
                 for descriptor in moved:
                     os.close(descriptor)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pytest_procsemantics import ChildOverdue, Fork
+from pytest_procsemantics import ChildOverdue, Fork, Thread
 from pytest_procsemantics.spawners import tree
 
 Maker = Any
@@ -167,3 +167,30 @@ def test_descendants_are_ended_too(make: Maker) -> None:
     pids = list(map(int, child.stdout.split()))
     assert len(pids) == 3
     assert {tree.state(pid) for pid in pids} <= {"X", "Z"}
+
+
+def test_a_deadline_holds_while_the_test_waits_for_something_else(fork: Fork) -> None:
+    reader, writer = os.pipe()
+    child = fork(time.sleep, 60, timeout=0.1)
+    os.close(writer)
+    assert os.read(reader, 1) == b""  # the child had the writer too
+    os.close(reader)
+    for _ in range(2):
+        with pytest.raises(ChildOverdue, match="while nobody waited for it") as caught:
+            child.result()
+    assert caught.value.phase == "callable"
+    assert "in live" not in caught.value.stacks
+
+
+def test_a_thread_past_its_deadline_is_ended_where_it_runs_python() -> None:
+    def spins() -> None:
+        while True:
+            pass
+
+    with Thread() as spawn_thread:
+        child = spawn_thread(spins, timeout=0.1)
+        for _ in range(2):
+            with pytest.raises(ChildOverdue, match="was ended") as caught:
+                child.result()
+        assert "in spins" in caught.value.stacks
+        assert not child.alive

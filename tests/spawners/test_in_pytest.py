@@ -223,3 +223,37 @@ def test_each_line_appears_once_with_every_capture(hanging: Path, mode: str) -> 
         "by a shell": 1,
         "kept": 0,
     }
+
+
+MEASURED = """
+def in_the_parent():
+    return 1
+
+def in_a_child():
+    number = 2
+    if number:
+        return number
+    return 3
+"""
+
+MEASURING = """
+import measured
+
+def test_it(spawn):
+    measured.in_the_parent()
+    assert spawn(measured.in_a_child).result() == 2
+
+def test_nothing(spawn_fork):
+    spawn_fork(int).result()
+"""
+
+
+def test_lines_that_only_a_child_runs_are_covered(
+    pytester: pytest.Pytester, run: Callable[..., pytest.RunResult]
+) -> None:
+    pytest.importorskip("pytest_cov", reason="pytest-cov is not installed")
+    pytester.makepyfile(MEASURING, measured=MEASURED)
+    result = run("-p", "pytest_cov", "--cov=measured", "--cov-report=term-missing", "-W", "error")
+    result.assert_outcomes(passed=4 - len([name for name in ("clone", "clone3") if why_not(name)]))
+    result.stdout.re_match_lines([r"measured.py +7 +1 +86% +9$"])
+    assert [path.name for path in pytester.path.glob(".coverage*")] == [".coverage"]
