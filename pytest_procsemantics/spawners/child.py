@@ -36,7 +36,7 @@ class Child(Handle, Generic[T]):
     Args:
         pid: of a child of this process that nobody has waited for.
         primitive: what made it.
-        call: what it runs; its name stands in messages.
+        call: what it runs, a callable or a word; its name stands in messages.
         begin: when it was made, on the monotonic clock.
         timeout: seconds from there to its deadline, at which it is ended.
         back: descriptor of the way back; NO_FILE if it runs no callable.
@@ -104,6 +104,8 @@ class Child(Handle, Generic[T]):
     @property
     def name(self) -> str:
         """What it runs, in a word."""
+        if isinstance(self._call, str):
+            return self._call
         return getattr(self._call, "__qualname__", None) or type(self._call).__qualname__
 
     @property
