@@ -79,7 +79,6 @@ class Child(Handle, Generic[T]):
         self._err = err
         self._beside = beside
         self._family = family
-        family[pid] = self
         self._table: Table | None = None
         self._slot = UNWATCHED
         self._is_late = False
@@ -88,6 +87,7 @@ class Child(Handle, Generic[T]):
         self._has_value = False
         self._value: T | None = None
         self._error: BaseException | None = None
+        family[pid] = self
 
     def watched_by(self, table: Table | None) -> None:
         """Have somebody else end it, should its parent die or miss its deadline."""

@@ -121,9 +121,8 @@ class Life:
         self._tell(way_back.WARNED, content)
 
     def _tell(self, kind: bytes, payload: bytes) -> None:
-        if (
-            getpid() != self.pid
-        ):  # a child that the callable made for itself, and that came back from it
+        # A child that the callable made for itself, and that came back from it, has no say.
+        if getpid() != self.pid:
             return
         try:
             way_back.append(self._way_back(), kind, payload)

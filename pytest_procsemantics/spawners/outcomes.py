@@ -72,11 +72,8 @@ def headline(error: BaseException) -> str:
 
 
 def type_name(kind: type) -> str:
-    return (
-        kind.__qualname__
-        if kind.__module__ == "builtins"
-        else f"{kind.__module__}.{kind.__qualname__}"
-    )
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return f"{module}{kind.__qualname__}"
 
 
 def _saying(error: BaseException) -> tuple[str, str, dict[str, Any]] | None:
@@ -99,11 +96,10 @@ def _copied(error: BaseException) -> tuple[bytes | None, str]:
     try:
         content = way_back.dumps(error)
         copy = pickle.loads(content)
+        is_same = type(copy) is type(error) and str(copy) == str(error)
     except Exception as problem:
         return None, f"it can't be pickled: {headline(problem)}"
-    if type(copy) is not type(error) or str(copy) != str(error):
-        return None, "its copy would be another one"
-    return content, ""
+    return (content, "") if is_same else (None, "its copy would be another one")
 
 
 # --- in the parent ---

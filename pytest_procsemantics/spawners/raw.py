@@ -85,25 +85,16 @@ def clone(flags: int) -> int:
     return twice(partial(_system_call(), *words))
 
 
-class CloneArguments(ctypes.Structure):
-    """struct clone_args, up to Linux 5.7."""
+CLONE_ARGUMENTS = (
+    *("flags", "pidfd", "child_tid", "parent_tid", "exit_signal", "stack", "stack_size", "tls"),
+    *("set_tid", "set_tid_size", "cgroup"),  # since Linux 5.5 and 5.7
+)
 
-    _fields_ = tuple(
-        (name, ctypes.c_uint64)
-        for name in (
-            *(
-                "flags",
-                "pidfd",
-                "child_tid",
-                "parent_tid",
-                "exit_signal",
-                "stack",
-                "stack_size",
-                "tls",
-            ),
-            *("set_tid", "set_tid_size", "cgroup"),
-        )
-    )
+
+class CloneArguments(ctypes.Structure):
+    """struct clone_args."""
+
+    _fields_ = tuple((name, ctypes.c_uint64) for name in CLONE_ARGUMENTS)
 
 
 def clone3(flags: int, exit_signal: int, set_tid: tuple[int, ...], cgroup: int | None) -> int:

@@ -14,9 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-STOPPING = (
-    1.0  # seconds for one process to stop; it may be in a system call that can't be interrupted
-)
+STOPPING = 1.0  # seconds for one process to stop; some system calls can't be interrupted
 ENDING = 5.0  # seconds for one process to be gone after SIGKILL
 
 

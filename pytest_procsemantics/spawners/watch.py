@@ -109,7 +109,8 @@ def _started(listened: int) -> mmap.mmap:
             finally:
                 for descriptor in moved:
                     os.close(descriptor)
-            os.waitpid(pid, 0)
+            with suppress(ChildProcessError):  # SIGCHLD is ignored
+                os.waitpid(pid, 0)
         finally:
             os.close(parent)
     finally:

@@ -107,6 +107,26 @@ if sys.version_info >= (3, 11):
         assert [type(one) for one in caught.value.exceptions] == [ValueError, KeyError]
 
 
+def test_an_exception_that_can_not_be_told_still_has_its_traceback(fork: Fork) -> None:
+    class Silent(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    def fails() -> None:
+        raise Silent
+
+    with pytest.raises(ChildFailed, match="Silent: <exception str"):
+        fork(fails).result()
+
+
+def test_deep_recursion_comes_back(make: Maker) -> None:
+    def recurses() -> None:
+        recurses()
+
+    with pytest.raises(RecursionError):
+        make(recurses).result()
+
+
 def test_asking_twice_gives_the_same_object(fork: Fork) -> None:
     child = fork(lambda: [1])
     assert child.result() is child.result()
