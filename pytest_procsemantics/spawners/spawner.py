@@ -6,8 +6,10 @@ import faulthandler
 import math
 import os
 import signal
+import sys
+import threading
 import time
-from _thread import _count
+from _thread import _count, get_ident
 from collections.abc import Callable, Mapping
 from os import _exit, getpid
 from types import TracebackType
@@ -27,6 +29,25 @@ DEFAULT_TIMEOUT = 10.0  # seconds from a child's start to its deadline
 T = TypeVar("T")
 
 
+class Raised:
+    """What signal handlers raise in fork hooks, which would swallow it: a Ctrl-C, or pytest-timeout's word.
+
+    It stands in for sys.unraisablehook, in the main thread only, for no handler runs in others.
+    """
+
+    def __init__(self) -> None:
+        self.errors: list[BaseException] = []
+        self.usual = sys.unraisablehook
+
+    def take(self, unraisable: sys.UnraisableHookArgs) -> None:
+        """Keep what is no ordinary exception."""
+        error = unraisable.exc_value
+        if error is None or isinstance(error, Exception):
+            self.usual(unraisable)
+        else:
+            self.errors.append(error)
+
+
 class Spawner:
     """Makes children, and ends those that still run when it is closed; a context manager.
 
@@ -43,6 +64,8 @@ class Spawner:
         self.timeout = timeout
         self._children: dict[int, Child[Any]] = {}  # by pid; those that were not waited for
         self._home = getpid()
+        self._main = threading.main_thread().ident
+        self._raised = Raised()
         self._listened = hang.listened_to()
         self._table = watch.table_of(self._home, self._listened)
         streams.prepare()
@@ -107,7 +130,10 @@ class Spawner:
             if self._listened is not None:
                 hang.listen(self._listened, files[0])
             back, out, err = files
+            is_main, raised = get_ident() == self._main, self._raised
             try:
+                if is_main:
+                    raised.usual, sys.unraisablehook = sys.unraisablehook, raised.take
                 pid = make()
                 if not pid:
                     if beside is not None and self._listened is not None:
@@ -117,8 +143,12 @@ class Spawner:
             finally:
                 if not pid or getpid() != home:
                     _exit(FAILED)
+                if is_main:
+                    sys.unraisablehook = raised.usual
                 if self._listened is not None:
                     faulthandler.unregister(self._listened)
+            if raised.errors:
+                raise raised.errors.pop()
             child: Child[T] = Child(
                 pid,
                 self.primitive,

@@ -44,11 +44,13 @@ from pytest_procsemantics.spawners.clone import CLONE_FILES, CLONE_THREAD, CLONE
 Maker = Any  # Fork | Clone | Clone3, which differ in what else they take
 
 EVENTS: list[str] = []
+INTERRUPTED: list[bool] = []
 os.register_at_fork(
     before=lambda: EVENTS.append("before"),
     after_in_parent=lambda: EVENTS.append("parent"),
     after_in_child=lambda: EVENTS.append("child"),
 )
+os.register_at_fork(after_in_parent=lambda: INTERRUPTED and os.kill(os.getpid(), signal.SIGINT))
 
 
 @contextlib.contextmanager
@@ -260,6 +262,17 @@ def test_an_interrupt_in_the_midst_of_a_spawn_leaves_no_child(
                 fork(time.sleep, 60)
         assert descriptors() == before
         assert tree.children(os.getpid()) == children
+
+
+def test_an_interrupt_in_a_fork_hook_is_not_lost(make: Maker) -> None:
+    children = tree.children(os.getpid())
+    INTERRUPTED.append(True)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            make(time.sleep, 60)
+    finally:
+        INTERRUPTED.clear()
+    assert tree.children(os.getpid()) == children
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan")])

@@ -154,7 +154,11 @@ class Pytest:
 
     def end(self) -> str:
         """What it printed, after it has ended."""
-        return self.process.communicate(timeout=60)[0]
+        try:
+            return self.process.communicate(timeout=60)[0]
+        finally:
+            self.process.kill()
+            self.process.wait()
 
 
 @pytest.fixture
