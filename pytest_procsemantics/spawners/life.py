@@ -16,7 +16,7 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping
 from os import _exit, getpid
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from pytest_procsemantics.spawners import outcomes, streams, way_back
 
@@ -32,6 +32,7 @@ class Life:
     """
 
     __slots__ = ("back", "code", "parent", "pid")
+    own: ClassVar[int | None] = None  # the way back of the process that this is, if it is a child
 
     def __init__(self, back: int, parent: int) -> None:
         self.back = back
@@ -57,6 +58,7 @@ class Life:
         """
         try:
             os.write(self.back, way_back.NOTE_RUNS)
+            Life.own = self.back
             # What is garbage in the parent is for the parent to finalise.
             gc.freeze()
             sys.excepthook, sys.unraisablehook = sys.__excepthook__, sys.__unraisablehook__

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
 import math
 import os
 import signal
@@ -146,7 +145,7 @@ class Spawner:
                 if is_main:
                     sys.unraisablehook = raised.usual
                 if self._listened is not None:
-                    faulthandler.unregister(self._listened)
+                    hang.listen_as_before(self._listened, Life.own)
             if raised.errors:
                 raise raised.errors.pop()
             child: Child[T] = Child(

@@ -31,6 +31,7 @@ OUTCOMES = frozenset((NOTHING, RETURNED, RAISED, SAID, LEFT, STUCK))
 
 NOTE_RUNS, NOTE_NOTHING = HEADER.pack(RUNS, 0), HEADER.pack(NOTHING, 0)
 NOTHING_BUT_NONE = NOTE_RUNS + NOTE_NOTHING
+LAST_STANDARD = 2  # descriptor of standard error
 AT_ONCE = 4096  # bytes that one read takes; few children send more
 
 FORK_HOOKS, CALLABLE, ENDING = "fork hooks", "callable", "ending"
@@ -39,10 +40,21 @@ FORK_HOOKS, CALLABLE, ENDING = "fork hooks", "callable", "ending"
 def new_file(name: str) -> int:
     """A descriptor of a fresh file that has no name in any folder."""
     if hasattr(os, "memfd_create"):
-        return os.memfd_create(name)
-    descriptor, path = tempfile.mkstemp(prefix=f"procsem-{name}-")
-    os.unlink(path)
-    return descriptor
+        descriptor = os.memfd_create(name)
+    else:
+        descriptor, path = tempfile.mkstemp(prefix=f"procsem-{name}-")
+        os.unlink(path)
+    return descriptor if descriptor > LAST_STANDARD else _moved(descriptor)
+
+
+def _moved(descriptor: int) -> int:
+    """Out of the way of the child's standard streams, where the parent has closed one of its own."""
+    import fcntl
+
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, LAST_STANDARD + 1)
+    finally:
+        os.close(descriptor)
 
 
 def append(descriptor: int, kind: bytes, payload: bytes | bytearray | memoryview = b"") -> None:

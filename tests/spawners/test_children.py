@@ -50,7 +50,14 @@ os.register_at_fork(
     after_in_parent=lambda: EVENTS.append("parent"),
     after_in_child=lambda: EVENTS.append("child"),
 )
-os.register_at_fork(after_in_parent=lambda: INTERRUPTED and os.kill(os.getpid(), signal.SIGINT))
+
+
+def interrupt() -> None:
+    if INTERRUPTED:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+os.register_at_fork(after_in_parent=interrupt)
 
 
 @contextlib.contextmanager
@@ -279,6 +286,23 @@ def test_an_interrupt_in_a_fork_hook_is_not_lost(make: Maker) -> None:
 def test_a_deadline_is_finite(fork: Fork, timeout: float) -> None:
     with pytest.raises(ValueError, match="is no length of time"):
         fork(int, timeout=timeout)
+
+
+def test_a_child_may_spawn_with_the_same_spawner(make: Maker) -> None:
+    assert make(lambda: make(lambda: [os.getppid()]).result() == [os.getpid()]).result()
+
+
+def test_standard_streams_that_are_closed_are_the_childs_all_the_same() -> None:
+    code = """
+import os
+from pytest_procsemantics import Fork
+os.close(1)
+os.close(2)
+with Fork() as fork:
+    child = fork(lambda: [print("printed"), os.write(2, b"raw")])
+    os._exit(child.result() != [None, 3] or (child.stdout, child.stderr) != ("printed\\n", "raw"))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_closing_ends_what_still_runs() -> None:

@@ -144,6 +144,14 @@ def test_all_threads_of_the_child_are_shown(fork: Fork) -> None:
     assert "in waits" in stacks
 
 
+def test_a_child_that_has_spawned_still_shows_its_stacks(make: Maker) -> None:
+    def spawns() -> None:
+        make(int).result()
+        time.sleep(60)
+
+    assert "in spawns" in message(make, spawns).stacks
+
+
 def test_a_program_in_the_childs_place_is_told(fork: Fork) -> None:
     error = message(fork, lambda: os.execv("/bin/sleep", ["sleep", "61"]))
     assert error.phase == "program"
