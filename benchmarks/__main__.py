@@ -113,11 +113,14 @@ def idle_profile(runs: pytest_runs.Runs, count: int) -> tuple[float, float]:
     return float(ours), float(whole)
 
 
-def spawns(runs: pytest_runs.Runs, rounds: int) -> Iterator[Row]:
+def spawns(runs: pytest_runs.Runs, rounds: int, processors: set[int]) -> Iterator[Row]:
     """A callable in a forked child beside a bare child, in the same process."""
-    ours, bare = spawning.microseconds(runs, rounds)
-    what = "spawn_fork of an empty callable"
-    yield compared(what, ours, bare, "os.fork, _exit, waitpid", "us", 1.3)
+    against = "os.fork, _exit, waitpid"
+    ours, bare = spawning.microseconds(runs, rounds, processors)
+    yield compared("spawn_fork of an empty callable", ours, bare, against, "us", 1.3)
+    one = set(os.sched_getaffinity(0))
+    ours, bare = spawning.microseconds(runs, rounds, one)
+    yield compared("the same on one processor", ours, bare, against, "us", None)
 
 
 def suite() -> Iterator[Row]:
@@ -141,7 +144,7 @@ def rows(arguments: argparse.Namespace) -> Iterator[Row]:
         if not only or "idle" in only:
             yield from idle(runs, max(rounds // 10, 1))
         if not only or "spawn" in only:
-            yield from spawns(runs, rounds)
+            yield from spawns(runs, rounds, arguments.processors)
     if not only or "suite" in only:
         yield from suite()
 
@@ -172,6 +175,7 @@ def main() -> int:
     arguments = parser.parse_args()
     # Driver, hub and driven processes take over the affinity: a wake-up from another processor
     # costs ten times as much and would hide everything else.
+    arguments.processors = set(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     try:
         found = list(rows(arguments))

@@ -9,7 +9,7 @@ from benchmarks import programs, pytest_runs
 
 EACH = 3  # children of a kind before it is the other one's turn
 
-# Each child's first one is not counted: it opens what later ones find open.
+# The first child is not counted: it opens what later ones find open.
 TEST = """
 import os, time
 
@@ -26,6 +26,7 @@ def test_turns(spawn_fork):
             os._exit(0)
         os.waitpid(pid, 0)
 
+    os.sched_setaffinity(0, PROCESSORS)
     spawns()
     for _ in range({count}):
         times = []
@@ -38,9 +39,16 @@ def test_turns(spawn_fork):
 """.replace("EACH", str(EACH))
 
 
-def microseconds(runs: pytest_runs.Runs, rounds: int) -> tuple[float, float]:
-    """Of a child by spawn_fork with its result, and of a bare one, in undisturbed rounds."""
-    command = runs.command(runs.file(TEST, rounds), pytest_runs.PLUGIN)
+def microseconds(runs: pytest_runs.Runs, rounds: int, processors: set[int]) -> tuple[float, float]:
+    """Of a child by spawn_fork with its result, and of a bare one, in undisturbed rounds.
+
+    Args:
+        runs: of pytest.
+        rounds: turns of each.
+        processors: on which parent and child run; with more than one, side by side.
+    """
+    text = TEST.replace("PROCESSORS", f"[{', '.join(map(str, sorted(processors)))}]")
+    command = runs.command(runs.file(text, rounds), pytest_runs.PLUGIN)
     lines = runs.output([*command, "-s"]).splitlines()
     turns = [tuple(map(float, line.split()[-2:])) for line in lines if "turn " in line]
     ours, bare = zip(*turns, strict=True)

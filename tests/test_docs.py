@@ -348,7 +348,7 @@ def test_the_public_names_of_the_spawners_stand_in_the_reference() -> None:
     named = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`\n]+)`", text))))
     classes = [getattr(spawners, name) for name in spawners.PUBLIC]
     # Of the spawners' own modules, and of those that make other spawners.
-    inner = {"ended", "reap", "send", "watched_by", "ChildTraceback", "close"}
+    inner = {"ended", "reap", "send", "ChildTraceback", "close"}
     members = {
         name
         for one in (spawners.Child, spawners.ThreadChild, *classes)

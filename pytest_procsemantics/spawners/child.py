@@ -9,9 +9,9 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from pytest_procsemantics.spawners import hang, outcomes, way_back
+from pytest_procsemantics.spawners import handle, hang, outcomes, way_back
 from pytest_procsemantics.spawners.errors import ChildFailed, ChildKilled, ChildOverdue
-from pytest_procsemantics.spawners.handle import Handle, how
+from pytest_procsemantics.spawners.handle import NO_PIDFD, Handle, how
 from pytest_procsemantics.spawners.tree import Tree
 from pytest_procsemantics.spawners.watch import Table
 from pytest_procsemantics.spawners.way_back import Records
@@ -43,6 +43,7 @@ class Child(Handle, Generic[T]):
         out, err: descriptors of files that it has as standard output and error; NO_FILE if they go elsewhere.
             All three are the child's from here on: it closes them.
         beside: the parent's threads, which it does not have.
+        table: where it is entered for the watcher, which ends it should its parent die or miss its deadline.
         family: the children, by pid, that were not waited for; it takes itself out.
 
     Attributes:
@@ -68,8 +69,12 @@ class Child(Handle, Generic[T]):
         out: int = NO_FILE,
         err: int = NO_FILE,
         beside: hang.Beside | None = None,
+        table: Table | None = None,
     ) -> None:
-        Handle.__init__(self, pid)
+        self.pid = pid
+        self.is_reaped = self.is_taken = False
+        self.status = self.usage = None
+        self.pidfd = NO_PIDFD
         self.primitive = primitive
         self.timeout = timeout
         self._call = call
@@ -79,7 +84,7 @@ class Child(Handle, Generic[T]):
         self._err = err
         self._beside = beside
         self._family = family
-        self._table: Table | None = None
+        self._table = table
         self._slot = UNWATCHED
         self._is_late = False
         self._texts: tuple[bytes, bytes] | None = None
@@ -87,13 +92,15 @@ class Child(Handle, Generic[T]):
         self._has_value = False
         self._value: T | None = None
         self._error: BaseException | None = None
+        # From here on it can be closed, should a signal handler raise something.
         family[pid] = self
-
-    def watched_by(self, table: Table | None) -> None:
-        """Have somebody else end it, should its parent die or miss its deadline."""
+        if handle.HAS_PIDFD:
+            try:
+                self.pidfd = os.pidfd_open(pid)
+            except OSError:  # ENOSYS, or reaped by the kernel because SIGCHLD is ignored
+                self.pidfd = NO_PIDFD
         if table is not None:
-            self._table = table
-            self._slot = table.note(self.pid, self._begin + self.timeout)
+            self._slot = table.note(pid, begin + timeout)
 
     def __str__(self) -> str:
         return f"child {self.pid} ({self.primitive} of {self.name})"
@@ -236,8 +243,7 @@ class Child(Handle, Generic[T]):
     def _take_over(self) -> None:
         """Reap it, and take over what its files hold, for descriptors are scarce."""
         if self._slot != UNWATCHED and self._table is not None:
-            self._is_late = self._table.ends(self._slot)
-            self._table.drop(self._slot)
+            self._is_late = self._table.drop(self._slot)
         self.reap()
         self._family.pop(self.pid, None)
         back, out, err = self._back, self._out, self._err

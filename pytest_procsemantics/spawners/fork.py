@@ -49,7 +49,8 @@ class Fork(Spawner):
         Raises:
             OSError: fork's errno.
         """
-        return self._spawn(fork, function, args, kwargs, timeout, capture)
+        make = fork if WARNS else os.fork
+        return self._spawn(make, function, args, kwargs, timeout, capture)
 
 
 def fork() -> int:
@@ -57,8 +58,6 @@ def fork() -> int:
 
     Where a warning was given already is remembered elsewhere, so the filter can come and go unnoticed.
     """
-    if not WARNS:
-        return os.fork()
     filters: list[object] = warnings.filters  # type: ignore[assignment]
     filters.insert(0, UNWARNED)
     try:

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 ALL = 0x40000000 if sys.platform == "linux" else 0
 LOOK = 0.005  # seconds between two looks where no descriptor tells of the end
 FD_SETSIZE = 1024  # descriptors that select(2) can't wait for begin here
+NO_PIDFD = -1
 HAS_PIDFD = hasattr(os, "pidfd_open") and hasattr(signal, "pidfd_send_signal")
 
 
 class Handle:
-    """A child of this process.
+    """A child of this process, as a part of what stands for it: each object more would cost a page after the fork.
 
     Attributes:
         pid: of a child that nobody has waited for.
@@ -36,20 +37,14 @@ class Handle:
         usage: what it and the children that it waited for used; None where `status` is.
     """
 
-    # Each object more would cost a page after the fork, so there is one for handle and child.
     __slots__ = ("is_reaped", "is_taken", "pid", "pidfd", "status", "usage")
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self.is_reaped = self.is_taken = False
-        self.status: int | None = None
-        self.usage: resource.struct_rusage | None = None
-        self.pidfd = -1
-        if HAS_PIDFD:
-            try:
-                self.pidfd = os.pidfd_open(pid)
-            except OSError:  # ENOSYS, or reaped by the kernel because SIGCHLD is ignored
-                self.pidfd = -1
+    pid: int
+    pidfd: int
+    is_reaped: bool
+    is_taken: bool
+    status: int | None
+    usage: resource.struct_rusage | None
 
     def ended(self, seconds: float) -> bool:
         """Whether it has ended, or does so in this time; it is not reaped."""
@@ -68,28 +63,27 @@ class Handle:
     def _looks(self, seconds: float) -> bool:
         limit = time.monotonic() + seconds
         while not self.is_taken:
-            self._take(os.WNOHANG)
+            try:
+                pid, status, usage = os.wait4(self.pid, os.WNOHANG | ALL)
+            except ChildProcessError:
+                self.is_taken = True
+            else:
+                if pid:
+                    self.status, self.usage, self.is_taken = status, usage, True
             left = limit - time.monotonic()
             if self.is_taken or left <= 0:
                 break
             time.sleep(min(LOOK, left))
         return self.is_taken
 
-    def _take(self, options: int) -> None:
-        """Take the status, if it has ended or with no options when it does."""
-        try:
-            pid, status, usage = os.wait4(self.pid, options | ALL)
-        except ChildProcessError:
-            self.is_taken = True
-        else:
-            if pid:
-                self.status, self.usage, self.is_taken = status, usage, True
-
     def reap(self) -> None:
         """Take the status of a process that has ended."""
         if not self.is_taken:
-            self._take(0)
-        self.is_reaped = True
+            try:
+                _, self.status, self.usage = os.wait4(self.pid, ALL)
+            except ChildProcessError:
+                self.status = None
+        self.is_reaped = self.is_taken = True
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1

@@ -84,14 +84,6 @@ def listen(number: int, descriptor: int) -> None:
     faulthandler.register(number, descriptor, all_threads=True, chain=True)
 
 
-def listen_as_before(number: int, own: int | None) -> None:
-    """Take back `listen`: a child that spawns listens for itself, with its own way back."""
-    if own is None:
-        faulthandler.unregister(number)
-    else:
-        listen(number, own)
-
-
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What can be seen of a process that does not end.

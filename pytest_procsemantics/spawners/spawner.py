@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import math
 import os
 import signal
@@ -126,8 +127,9 @@ class Spawner:
             beside = hang.Beside.of_now() if _count() else None
             begin = time.monotonic()
             # From here on, so that a hook that hangs in the child can be seen.
+            # Not by functions of hang: each object that is used on this way costs a page after the fork.
             if self._listened is not None:
-                hang.listen(self._listened, files[0])
+                faulthandler.register(self._listened, files[0], all_threads=True, chain=True)
             back, out, err = files
             is_main, raised = get_ident() == self._main, self._raised
             try:
@@ -145,7 +147,10 @@ class Spawner:
                 if is_main:
                     sys.unraisablehook = raised.usual
                 if self._listened is not None:
-                    hang.listen_as_before(self._listened, Life.own)
+                    if Life.own is None:
+                        faulthandler.unregister(self._listened)
+                    else:  # this process is a child itself, and listens
+                        hang.listen(self._listened, Life.own)
             if raised.errors:
                 raise raised.errors.pop()
             child: Child[T] = Child(
@@ -159,8 +164,8 @@ class Spawner:
                 out,
                 err,
                 beside,
+                self._table,
             )
-            child.watched_by(self._table)
         except BaseException as error:
             self._give_up(pid, files)
             if isinstance(error, OSError) and error.errno is not None:

@@ -75,10 +75,13 @@ class Table:
         """Whether the watcher ends, or ended, this child for its deadline."""
         return bool(SLOT.unpack_from(self._view, slot * SLOT.size)[1] == ENDED)
 
-    def drop(self, slot: int) -> None:
-        """Watch a child no longer, which has ended and is not reaped yet."""
-        SLOT.pack_into(self._view, slot * SLOT.size, 0, 0.0)
+    def drop(self, slot: int) -> bool:
+        """Watch a child no longer, which has ended and is not reaped yet; give the same."""
+        begin = slot * SLOT.size
+        _, deadline = SLOT.unpack_from(self._view, begin)
+        SLOT.pack_into(self._view, begin, 0, 0.0)
         self._free.append(slot)
+        return bool(deadline == ENDED)
 
 
 @cache

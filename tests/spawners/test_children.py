@@ -40,6 +40,7 @@ from pytest_procsemantics import (
 )
 from pytest_procsemantics.spawners import handle, tree
 from pytest_procsemantics.spawners.clone import CLONE_FILES, CLONE_THREAD, CLONE_VFORK, CLONE_VM
+from pytest_procsemantics.spawners.watch import Table
 
 Maker = Any  # Fork | Clone | Clone3, which differ in what else they take
 
@@ -262,9 +263,9 @@ def test_an_interrupt_in_the_midst_of_a_spawn_leaves_no_child(
         raise KeyboardInterrupt
 
     before, children = descriptors(), tree.children(os.getpid())
-    for name in ("__init__", "watched_by"):
+    for kind, name in ((Child, "__init__"), (Table, "note")):
         with monkeypatch.context() as patch:
-            patch.setattr(Child, name, interrupts)
+            patch.setattr(kind, name, interrupts)
             with pytest.raises(KeyboardInterrupt):
                 fork(time.sleep, 60)
         assert descriptors() == before
