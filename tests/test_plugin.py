@@ -38,7 +38,7 @@ def test_a_suite_without_checks_loads_nothing_and_sees_nothing(
         def test_foreign(pytestconfig):
             ours = {name for name in sys.modules if name.startswith("pytest_procsemantics.")}
             assert ours <= {f"pytest_procsemantics.{part}" for part in (
-                "plugin", "settings", "stash", "collection", "fixtures",
+                "plugin", "settings", "stash", "collection", "fixtures", "spawning",
             )}
             assert "psutil" not in sys.modules
             assert not [name for name, _ in pytestconfig.pluginmanager.list_name_plugin()

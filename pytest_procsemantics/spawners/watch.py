@@ -92,7 +92,7 @@ def table_of(pid: int, listened: int | None) -> Table | None:
 
 def _started(listened: int) -> mmap.mmap:
     """Start a watcher of this process; give the table that it reads."""
-    table = os.memfd_create("watched")
+    table = os.memfd_create("procsem-watched")
     try:
         os.ftruncate(table, SIZE)
         view = mmap.mmap(table, SIZE)
