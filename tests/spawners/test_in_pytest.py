@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -192,7 +193,7 @@ def test_a_timeout_by_signal_fails_the_test_and_goes_on(hanging: Path) -> None:
     run = Pytest(hanging, HANGING, "-p", "timeout", "--timeout=2", "--timeout-method=signal")
     output = run.end()
     assert "2 failed" in output, output
-    assert "Timeout (>2.0s) from pytest-timeout" in output
+    assert re.search(r"Failed: Timeout \(?>2\.0s", output), output
 
 
 def test_a_timeout_by_thread_ends_the_children_too(hanging: Path) -> None:
@@ -212,7 +213,7 @@ def test_a_killed_worker_leaves_no_child_and_is_reported(hanging: Path) -> None:
     run = Pytest(hanging, HANGING, "-p", "xdist", "-n", "1", "--max-worker-restart=0")
     worker = int(Path(f"/proc/{run.pids()[0]}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(worker, signal.SIGKILL)
-    assert "crashed while running 'test_it.py::test_hangs[0]'" in run.end()
+    assert re.search(r"crashed while running '\S*::test_hangs\[0\]'", run.end())
 
 
 @pytest.mark.parametrize("mode", ["no", "sys", "fd", "tee-sys"])
