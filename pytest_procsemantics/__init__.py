@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from pytest_procsemantics.spawners import ChildOverdue as ChildOverdue
     from pytest_procsemantics.spawners import Clone as Clone
     from pytest_procsemantics.spawners import Clone3 as Clone3
+    from pytest_procsemantics.spawners import Exec as Exec
     from pytest_procsemantics.spawners import Fork as Fork
+    from pytest_procsemantics.spawners import PosixSpawn as PosixSpawn
+    from pytest_procsemantics.spawners import ProgramChild as ProgramChild
     from pytest_procsemantics.spawners import Spawner as Spawner
     from pytest_procsemantics.spawners import Thread as Thread
     from pytest_procsemantics.spawners import ThreadChild as ThreadChild
@@ -29,7 +32,7 @@ __version__ = "0.1.0"
 
 SPAWNERS = (
     *("Child", "ChildError", "ChildFailed", "ChildKilled", "ChildOverdue", "ThreadChild"),
-    *("Clone", "Clone3", "Fork", "Spawner", "Thread"),
+    *("Clone", "Clone3", "Exec", "Fork", "PosixSpawn", "ProgramChild", "Spawner", "Thread"),
 )
 PUBLIC = {"clause": "clauses", "Process": "driven", "Target": "driven"} | dict.fromkeys(
     SPAWNERS, "spawners"

@@ -18,7 +18,9 @@ from pytest_procsemantics.fixtures import told_lie as told_lie
 from pytest_procsemantics.spawning import spawn as spawn
 from pytest_procsemantics.spawning import spawn_clone as spawn_clone
 from pytest_procsemantics.spawning import spawn_clone3 as spawn_clone3
+from pytest_procsemantics.spawning import spawn_exec as spawn_exec
 from pytest_procsemantics.spawning import spawn_fork as spawn_fork
+from pytest_procsemantics.spawning import spawn_posix_spawn as spawn_posix_spawn
 from pytest_procsemantics.spawning import spawn_thread as spawn_thread
 
 JUDGE, SELECTION, RESULTS, FILE, PROOF, MATRIX, SKIPPER = (

@@ -11,7 +11,7 @@ from pytest_procsemantics import stash
 from pytest_procsemantics.collection import PRIMITIVES_MARKER
 
 if TYPE_CHECKING:
-    from pytest_procsemantics.spawners import Clone, Clone3, Fork, Thread
+    from pytest_procsemantics.spawners import Clone, Clone3, Exec, Fork, PosixSpawn, Thread
 
 # What `spawn` stands for in a test without the marker: all that run any callable.
 CALLABLE_PRIMITIVES = ("fork", "clone", "clone3")
@@ -81,6 +81,26 @@ def spawn_clone3(request: pytest.FixtureRequest) -> Iterator[Clone3]:
 
     with Clone3(timeout) as clone3:
         yield clone3
+
+
+@pytest.fixture
+def spawn_exec(request: pytest.FixtureRequest) -> Iterator[Exec]:
+    """spawn_exec(program, *args, **kwargs): a program, or an importable function, by fork and execve."""
+    timeout = _timeout(request, "exec")
+    from pytest_procsemantics.spawners import Exec
+
+    with Exec(timeout) as execute:
+        yield execute
+
+
+@pytest.fixture
+def spawn_posix_spawn(request: pytest.FixtureRequest) -> Iterator[PosixSpawn]:
+    """spawn_posix_spawn(program, *args, **kwargs): the same by posix_spawn."""
+    timeout = _timeout(request, "posix_spawn")
+    from pytest_procsemantics.spawners import PosixSpawn
+
+    with PosixSpawn(timeout) as posix_spawn:
+        yield posix_spawn
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Primitives in this process: a Python callable as a child of this one.
+"""Primitives in this process: a Python callable, or a program, as a child of this one.
 
 Works without pytest. Nothing is imported before it is asked for: not all of it exists on every system.
 """
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pytest_procsemantics.spawners.errors import ChildOverdue as ChildOverdue
     from pytest_procsemantics.spawners.errors import ChildTraceback as ChildTraceback
     from pytest_procsemantics.spawners.fork import Fork as Fork
+    from pytest_procsemantics.spawners.program import Exec as Exec
+    from pytest_procsemantics.spawners.program import PosixSpawn as PosixSpawn
+    from pytest_procsemantics.spawners.program import ProgramChild as ProgramChild
     from pytest_procsemantics.spawners.spawner import Spawner as Spawner
     from pytest_procsemantics.spawners.thread import Thread as Thread
     from pytest_procsemantics.spawners.thread import ThreadChild as ThreadChild
@@ -31,7 +34,10 @@ PUBLIC = {
     "ChildKilled": "errors",
     "ChildOverdue": "errors",
     "ChildTraceback": "errors",
+    "Exec": "program",
     "Fork": "fork",
+    "PosixSpawn": "program",
+    "ProgramChild": "program",
     "Spawner": "spawner",
     "Thread": "thread",
     "ThreadChild": "thread",

@@ -228,7 +228,7 @@ class Child(Handle, Generic[T]):
     def _overdue(self) -> ChildOverdue:
         """End it, and tell where it stood."""
         tree = Tree(self)
-        facts = hang.Facts.of(self, self._back)
+        facts = self._facts()
         tree.end()
         self._take_over()
         return ChildOverdue(
@@ -239,6 +239,13 @@ class Child(Handle, Generic[T]):
             phase=facts.phase,
             stacks=facts.stacks,
         )
+
+    def _facts(self) -> hang.Facts:
+        return hang.Facts.of(self, self._back)
+
+    def _phase(self, phase: str) -> str:
+        """The phase, in the words of what made it."""
+        return phase
 
     def _take_over(self) -> None:
         """Reap it, and take over what its files hold, for descriptors are scarce."""
@@ -252,8 +259,11 @@ class Child(Handle, Generic[T]):
         try:
             if back != NO_FILE:
                 content = way_back.read(back)
-            if out != NO_FILE:
-                self._texts = way_back.read(out), way_back.read(err)
+            if out != NO_FILE or err != NO_FILE:
+                out_text, err_text = (
+                    b"" if one == NO_FILE else way_back.read(one) for one in (out, err)
+                )
+                self._texts = out_text, err_text
         finally:
             for descriptor in (back, out, err):
                 if descriptor != NO_FILE:
@@ -298,7 +308,11 @@ class Child(Handle, Generic[T]):
             text = f"{self} was past its deadline, {self.timeout:g} s after its start, while nobody waited for it"
             stacks = hang.own_frames(stray)
             raise ChildOverdue(
-                f"{text}\n{stacks}", **who, seconds=self.timeout, phase=records.phase, stacks=stacks
+                f"{text}\n{stacks}",
+                **who,
+                seconds=self.timeout,
+                phase=self._phase(records.phase),
+                stacks=stacks,
             )
         if status is not None and os.WIFSIGNALED(status):
             message = f"{self} was {how(status)}"

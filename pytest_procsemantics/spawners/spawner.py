@@ -88,6 +88,15 @@ class Spawner:
             while self._children:
                 self._children.popitem()[1].close()
 
+    def _seconds(self, timeout: float | None) -> float:
+        """From a child's start to its deadline."""
+        seconds = self.timeout if timeout is None else timeout
+        if not 0 < seconds < math.inf:
+            raise ValueError(
+                f"timeout: {seconds!r} is no length of time; accepted: seconds above 0"
+            )
+        return seconds
+
     def _spawn(
         self,
         make: Callable[[], int],
@@ -111,11 +120,7 @@ class Spawner:
             ValueError: the timeout is no length of time.
             OSError: the system call's errno, with the primitive's name.
         """
-        seconds = self.timeout if timeout is None else timeout
-        if not 0 < seconds < math.inf:
-            raise ValueError(
-                f"timeout: {seconds!r} is no length of time; accepted: seconds above 0"
-            )
+        seconds = self._seconds(timeout)
         streams.flush_all()
         pid, home = -1, getpid()
         files = [new_file("way-back")]
@@ -144,13 +149,7 @@ class Spawner:
             finally:
                 if not pid or getpid() != home:
                     _exit(FAILED)
-                if is_main:
-                    sys.unraisablehook = raised.usual
-                if self._listened is not None:
-                    if Life.own is None:
-                        faulthandler.unregister(self._listened)
-                    else:  # this process is a child itself, and listens
-                        hang.listen(self._listened, Life.own)
+                self._listen_no_more(is_main)
             if raised.errors:
                 raise raised.errors.pop()
             child: Child[T] = Child(
@@ -173,6 +172,16 @@ class Spawner:
                 raise OSError(error.errno, text) from None
             raise
         return child
+
+    def _listen_no_more(self, is_main: bool) -> None:
+        """Have this process after a fork what it had before, as to the signal for stacks, and errors in hooks."""
+        if is_main:
+            sys.unraisablehook = self._raised.usual
+        if self._listened is not None:
+            if Life.own is None:
+                faulthandler.unregister(self._listened)
+            else:  # this process is a child itself, and listens
+                hang.listen(self._listened, Life.own)
 
     def _give_up(self, pid: int, files: list[int]) -> None:
         """Leave nothing of a spawn that failed, or that a signal handler interrupted."""

@@ -18,8 +18,8 @@ def why_not(primitive: str) -> str | None:
     return reason and f"{primitive}: {reason}"
 
 
-def _fork() -> str | None:
-    if not hasattr(os, "fork"):
+def _fork(call: str = "fork") -> str | None:
+    if not hasattr(os, call):
         return f"{platform.system()} has none"
     if platform.python_implementation() != "CPython":
         return f"not proved on {platform.python_implementation()}"
@@ -45,6 +45,10 @@ def _clone3() -> str | None:
     return reason
 
 
+def _posix_spawn() -> str | None:
+    return _fork("posix_spawn")
+
+
 def _thread() -> str | None:
     return None
 
@@ -53,5 +57,7 @@ REASONS: dict[str, Callable[[], str | None]] = {
     "fork": _fork,
     "clone": _clone,
     "clone3": _clone3,
+    "exec": _fork,
+    "posix_spawn": _posix_spawn,
     "thread": _thread,
 }
