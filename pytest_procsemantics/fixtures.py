@@ -48,6 +48,16 @@ def procsem(
         yield target
 
 
+@pytest.fixture
+def leak_guard(request: pytest.FixtureRequest) -> None:
+    """Fail the test if it leaves a child, descriptor, thread or segment in /dev/shm behind."""
+    from pytest_procsemantics.leaks import guard, snapshot
+
+    if reason := snapshot.why_not_here():
+        pytest.skip(f"leak_guard needs Linux and its /proc ({reason})")
+    guard.ready(request.config, is_for_all=False).begin(request.node)
+
+
 class Transcripts:
     """A plugin that shows the steps of a failed test; for checks the judge does it."""
 

@@ -13,6 +13,7 @@ import pytest
 
 from pytest_procsemantics import collection, settings, spawning, stash
 from pytest_procsemantics.fixtures import _procsem_target as _procsem_target
+from pytest_procsemantics.fixtures import leak_guard as leak_guard
 from pytest_procsemantics.fixtures import procsem as procsem
 from pytest_procsemantics.fixtures import told_lie as told_lie
 from pytest_procsemantics.spawning import spawn as spawn
@@ -46,6 +47,8 @@ def pytest_configure(config: pytest.Config) -> None:
         _prove_checks(config)
     if chosen.json:
         _write_file(config, chosen.json)
+    if chosen.leak_guard:
+        _guard_leaks(config)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -100,6 +103,15 @@ def _prove_checks(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         config.stash[stash.MATRIX] = matrix = Matrix()
         config.pluginmanager.register(matrix, MATRIX)
+
+
+def _guard_leaks(config: pytest.Config) -> None:
+    from pytest_procsemantics.leaks import guard, snapshot
+
+    if reason := snapshot.why_not_here():
+        config.pluginmanager.register(guard.Absent(reason))
+    else:
+        guard.ready(config, is_for_all=True)
 
 
 def _write_file(config: pytest.Config, path: Path) -> None:

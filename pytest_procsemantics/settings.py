@@ -17,6 +17,7 @@ import pytest
 DEFAULT_TARGET = "local"
 DEFAULT_TIMEOUT = 10.0  # seconds that one wait may take
 TRANSCRIPT_CHOICES = ("failed", "all")
+LEAK_KINDS = ("child", "zombie", "descriptor", "thread", "segment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class Settings:
     matrix: bool = False  # and the generic ones
     baselines: tuple[str, ...] = ()  # names of built-in ones, or paths
     json: Path | None = None  # the file of results, for programs
+    leak_guard: bool = False  # for every test
+    leaks_allowed: tuple[tuple[str, str], ...] = ()  # kind, and glob of the target
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -88,10 +91,22 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="Write the results to a file, for programs",
     )
+    add(
+        "--procsem-leak-guard",
+        action="store_true",
+        help="Fail each test that leaves a child, descriptor, thread or segment in /dev/shm behind",
+    )
     ini("procsem_target", "Default for --procsem-target", type="string", default="")
     ini("procsem_timeout", "Default for --procsem-timeout", type="string", default="")
     ini("procsem_transcript", "Default for --procsem-transcript", type="string", default="")
     ini("procsem_baseline", "Default for --procsem-baseline", type="linelist", default=[])
+    ini("procsem_leak_guard", "Default for --procsem-leak-guard", type="bool", default=False)
+    ini(
+        "procsem_leak_allow",
+        "What a test may leave behind: lines of a kind and a glob, such as 'thread asyncio_*'",
+        type="linelist",
+        default=[],
+    )
 
 
 def resolve(config: pytest.Config) -> Settings:
@@ -111,6 +126,8 @@ def resolve(config: pytest.Config) -> Settings:
         matrix=bool(config.getoption("--procsem-matrix")),
         baselines=_baselines(config, target),
         json=_json(config),
+        leak_guard=config.getoption("--procsem-leak-guard") or config.getini("procsem_leak_guard"),
+        leaks_allowed=_leaks_allowed(config),
     )
     if not hasattr(config, "workerinput"):
         _check_patterns(settings.patterns)
@@ -211,6 +228,19 @@ def _json(config: pytest.Config) -> Path | None:
                 f"--procsem-json: {value}: {error.strerror}; accepted: a file that can be written"
             ) from None
     return path
+
+
+def _leaks_allowed(config: pytest.Config) -> tuple[tuple[str, str], ...]:
+    found = []
+    for line in config.getini("procsem_leak_allow"):
+        kind, _, target = line.partition(" ")
+        if kind not in LEAK_KINDS or not target.strip():
+            raise pytest.UsageError(
+                f"ini key procsem_leak_allow: {line!r} is no kind and target; accepted: one of"
+                f" {', '.join(LEAK_KINDS)}, and behind it a pattern such as '/dev/nvidia*'"
+            )
+        found.append((kind, target.strip()))
+    return tuple(found)
 
 
 def _check_patterns(patterns: tuple[str, ...]) -> None:

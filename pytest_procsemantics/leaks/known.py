@@ -1,0 +1,74 @@
+"""What is new after a test and yet no leak: what libraries keep for good, once they were used.
+
+Capture files, timers of pytest-timeout and faulthandler, threads and sockets of pytest-xdist and
+the like are not here: they are there before a test's first snapshot and still after its last.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from importlib.machinery import EXTENSION_SUFFIXES
+from typing import Final
+
+from pytest_procsemantics.leaks.snapshot import (
+    CHILD,
+    DESCRIPTOR,
+    THREAD,
+    Snapshot,
+    Thing,
+    forkserver,
+)
+
+# Libraries of cryptography keep one of these open for the whole process.
+OPENED_ONCE: Final = ("/dev/urandom", "/dev/random")
+
+
+def kept_for_good(new: Snapshot, before: Snapshot, modules: frozenset[str]) -> Snapshot:
+    """Those of the new things that are a library's own.
+
+    Args:
+        new: not in `before`.
+        modules: names of what was imported when `before` was looked at.
+    """
+    multiprocessing = _of_multiprocessing()
+    kept = {thing for thing in new if (thing.kind, thing.number) in multiprocessing}
+    open_before = {thing.target for thing in before if thing.kind == DESCRIPTOR}
+    for device in OPENED_ONCE:
+        opened = sorted(one for one in new if one.kind == DESCRIPTOR and one.target == device)
+        if device not in open_before:
+            kept.update(opened[:1])
+    native = {thing for thing in new if is_native_thread(thing)}
+    if native and _is_library_new(modules):
+        kept |= native
+    return frozenset(kept)
+
+
+def is_native_thread(thing: Thing) -> bool:
+    """Whether it is a thread that the module threading doesn't know."""
+    known = (thread.native_id for thread in threading.enumerate())
+    return thing.kind == THREAD and thing.number not in known
+
+
+def _of_multiprocessing() -> set[tuple[str, int | None]]:
+    """The resource tracker and the fork server: one of each, until the interpreter ends."""
+    module = sys.modules.get("multiprocessing.resource_tracker")
+    tracker = getattr(module, "_resource_tracker", None)
+    module = sys.modules.get("multiprocessing.forkserver")
+    server = getattr(module, "_forkserver", None)
+    return {
+        (CHILD, getattr(tracker, "_pid", None)),
+        (DESCRIPTOR, getattr(tracker, "_fd", None)),
+        (CHILD, forkserver()),
+        (DESCRIPTOR, getattr(server, "_forkserver_alive_fd", None)),
+    }
+
+
+def _is_library_new(modules: frozenset[str]) -> bool:
+    """Whether an extension module that isn't Python's own was imported since: NumPy's BLAS, say, starts its threads then."""
+    for name in sys.modules.keys() - modules:
+        file = getattr(sys.modules.get(name), "__file__", None) or ""
+        is_pythons = name.partition(".")[0] in sys.stdlib_module_names
+        if not is_pythons and file.endswith(tuple(EXTENSION_SUFFIXES)):
+            return True
+    return False
