@@ -21,6 +21,8 @@ from pytest_procsemantics.native import build
 FEW, MANY = 50, 450  # tests in a run: the difference is what tests cost without the start
 START_LIMIT = 10.0  # milliseconds
 IDLE_LIMIT = 0.01  # of a test that does nothing
+GUARD_LIMIT = 3.0  # milliseconds
+CROWD = 500  # other processes beside a guarded test
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,18 @@ def spawns(runs: pytest_runs.Runs, rounds: int, processors: set[int]) -> Iterato
     yield compared("the same on one processor", ours, bare, against, "us", None)
 
 
+def guard(runs: pytest_runs.Runs, rounds: int) -> Iterator[Row]:
+    """What leak_guard adds to a test on a machine with many processes."""
+    plugins, counts = (pytest_runs.PLUGIN,), (FEW, MANY)
+    trivial, guarded = [], []
+    with programs.crowd(CROWD):
+        for _ in range(rounds):
+            trivial.append(pytest_runs.each(runs, pytest_runs.TRIVIAL, plugins, counts) * 1e3)
+            guarded.append(pytest_runs.each(runs, pytest_runs.GUARDED, plugins, counts) * 1e3)
+    added = min(guarded) - min(trivial)
+    yield compared("leak_guard for each test", added, GUARD_LIMIT, "allowed", "ms", 1.0)
+
+
 def suite() -> Iterator[Row]:
     """The whole suite on this machine."""
     seconds, last = pytest_runs.conformance_seconds()
@@ -145,6 +159,8 @@ def rows(arguments: argparse.Namespace) -> Iterator[Row]:
             yield from idle(runs, max(rounds // 10, 1))
         if not only or "spawn" in only:
             yield from spawns(runs, rounds, arguments.processors)
+        if not only or "guard" in only:
+            yield from guard(runs, max(rounds // 40, 1))
     if not only or "suite" in only:
         yield from suite()
 
@@ -171,7 +187,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--rounds", type=int, default=200, help="of each program (200)")
-    parser.add_argument("only", nargs="*", help="some of: step root check idle spawn suite")
+    parser.add_argument("only", nargs="*", help="some of: step root check idle spawn guard suite")
     arguments = parser.parse_args()
     # Driver, hub and driven processes take over the affinity: a wake-up from another processor
     # costs ten times as much and would hide everything else.

@@ -6,9 +6,11 @@ input is a number of repetitions, and it answers with the nanoseconds of one of 
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -41,6 +43,28 @@ def compiled(name: str, folder: Path) -> Path:
     if done.returncode:
         raise NoCompiler(f"{working.name} does not compile {name}.c: {done.stderr.strip()}")
     return program
+
+
+@contextlib.contextmanager
+def crowd(count: int) -> Iterator[None]:
+    """So many other processes, each asleep until the block ends."""
+    # They sleep in a read of a pipe whose other end only this process has, so none outlives it.
+    reader, writer = os.pipe()
+    pids = []
+    try:
+        for _ in range(count):
+            pid = os.fork()
+            if not pid:
+                os.close(writer)
+                os.read(reader, 1)
+                os._exit(0)
+            pids.append(pid)
+        yield
+    finally:
+        os.close(reader)
+        os.close(writer)
+        for pid in pids:
+            os.waitpid(pid, 0)
 
 
 class Rounds:

@@ -25,6 +25,14 @@ def test_nothing(n):
     pass
 """
 
+GUARDED = """
+import pytest
+
+@pytest.mark.parametrize("n", range({count}))
+def test_nothing(leak_guard, n):
+    pass
+"""
+
 CHECK = """
 import pytest
 from pytest_procsemantics import clause

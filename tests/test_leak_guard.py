@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -139,6 +140,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def server():
+    os.open("/dev/urandom", os.O_RDONLY)
     process = subprocess.Popen(["sleep", "600"])
     yield process
     process.kill()
@@ -160,10 +162,11 @@ def test_second(server, forgetful, proper): pass
 """
 
 
-def test_what_a_fixture_began_is_a_leak_once_the_fixture_is_over(run_here: Run) -> None:
-    path = "test_fixtures.py"
-    Path(path).write_text(FIXTURES)
-    result = run_here("--procsem-leak-guard")
+def test_what_a_fixture_began_is_a_leak_once_the_fixture_is_over(
+    run: Run, pytester: pytest.Pytester
+) -> None:
+    path = pytester.makepyfile(FIXTURES).name
+    result = run("-p", "no:randomly", "--dist=loadfile", "--procsem-leak-guard")
     result.assert_outcomes(passed=2, errors=1)
     result.stdout.fnmatch_lines(
         [
@@ -243,10 +246,23 @@ def test_event_loop_closed_beside_its_threads():
     loop.run_until_complete(loop.run_in_executor(None, nothing))
     loop.close()
 
+@pytest.fixture(scope="module")
+def wide_loop():
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+
+def test_threads_of_an_event_loop_of_wider_scope(wide_loop):
+    wide_loop.run_until_complete(wide_loop.run_in_executor(None, nothing))
+
 def test_executor_that_ends_later():
     executor = concurrent.futures.ThreadPoolExecutor()
     executor.submit(nothing)
     executor.shutdown(wait=False)
+
+def test_thread_that_ends_soon():
+    threading.Timer(0.2, nothing).start()
 
 def test_child_that_a_thread_waits_for():
     child = subprocess.Popen(["true"])
@@ -291,7 +307,12 @@ def test_a_warning_about_garbage_is_the_tests_own(run_here: Run, pytester: pytes
 
         def test_next(): pass
     """)
-    result = run_here("--procsem-leak-guard", "-W", "error")
+    # Python may collect it at any moment by itself.
+    gc.disable()
+    try:
+        result = run_here("--procsem-leak-guard", "-W", "error")
+    finally:
+        gc.enable()
     result.assert_outcomes(passed=2, errors=1)
     result.stdout.fnmatch_lines(
         ["*ERROR at teardown of test_cycle *", "*ResourceWarning: unclosed file *"]

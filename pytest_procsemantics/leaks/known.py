@@ -6,6 +6,7 @@ the like are not here: they are there before a test's first snapshot and still a
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -16,12 +17,14 @@ from pytest_procsemantics.leaks.snapshot import (
     DESCRIPTOR,
     THREAD,
     Snapshot,
-    Thing,
     forkserver,
 )
 
 # Libraries of cryptography keep one of these open for the whole process.
 OPENED_ONCE: Final = ("/dev/urandom", "/dev/random")
+# Of the pool that an event loop has for calls that block: they end with the loop, which may be that
+# of a fixture of wider scope. A loop that a test leaves open is told by its descriptors.
+THREAD_OF_EVENT_LOOP: Final = re.compile(r"asyncio_\d+")
 
 
 def kept_for_good(new: Snapshot, before: Snapshot, modules: frozenset[str]) -> Snapshot:
@@ -38,16 +41,16 @@ def kept_for_good(new: Snapshot, before: Snapshot, modules: frozenset[str]) -> S
         opened = sorted(one for one in new if one.kind == DESCRIPTOR and one.target == device)
         if device not in open_before:
             kept.update(opened[:1])
-    native = {thing for thing in new if is_native_thread(thing)}
+    names = {thread.native_id: thread.name for thread in threading.enumerate()}
+    threads = {thing for thing in new if thing.kind == THREAD}
+    # The module threading knows only those that it started.
+    native = {thing for thing in threads if thing.number not in names}
     if native and _is_library_new(modules):
         kept |= native
+    kept.update(
+        thing for thing in threads - native if THREAD_OF_EVENT_LOOP.fullmatch(names[thing.number])
+    )
     return frozenset(kept)
-
-
-def is_native_thread(thing: Thing) -> bool:
-    """Whether it is a thread that the module threading doesn't know."""
-    known = (thread.native_id for thread in threading.enumerate())
-    return thing.kind == THREAD and thing.number not in known
 
 
 def _of_multiprocessing() -> set[tuple[str, int | None]]:
