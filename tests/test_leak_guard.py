@@ -193,6 +193,9 @@ class Holder:
     def __del__(self):
         os.close(self.descriptor)
 
+def test_agent(procsem):
+    procsem.new_process()
+
 # Libraries keep such a descriptor for good.
 def test_random_device():
     os.open("/dev/urandom", os.O_RDONLY)

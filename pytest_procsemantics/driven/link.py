@@ -12,6 +12,7 @@ import select
 import shutil
 import subprocess
 import time
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,6 +30,9 @@ ANSWER_SIZE = wire.ANSWER.size  # bytes of a frame without data
 FRAME_SIZE = wire.FRAME.size
 EMPTY_LENGTH = ANSWER_SIZE - FRAME_SIZE
 MAX_PAYLOAD, SLOTS = wire.MAX_PAYLOAD, wire.SLOTS
+
+# Those that were started and not ended: each keeps a child and pipes from one test to the next.
+RUNNING: weakref.WeakSet[Link] = weakref.WeakSet()
 
 Frame = tuple[int, int, int, int, bytes]  # channel, kind, serial, result, data
 
@@ -102,12 +106,19 @@ class Link:
         self._input = self._process.stdin.fileno()
         self._output = self._process.stdout.fileno()
         self._stderr = self._process.stderr.fileno()
+        self.descriptors = (self._control, self._input, self._output, self._stderr)
+        RUNNING.add(self)
         os.set_blocking(self._input, False)
         os.set_blocking(self._output, False)
         os.set_blocking(self._stderr, False)
         self._poll = select.poll()
         self._poll.register(self._output, select.POLLIN)
         self._poll.register(self._stderr, select.POLLIN)
+
+    @property
+    def keeper_pid(self) -> int:
+        """The keeper, a child of this process."""
+        return self._process.pid
 
     # --- the start ---
 
@@ -307,6 +318,7 @@ class Link:
         process = self._process
         if process.stdin is None or process.stdin.closed:
             return
+        RUNNING.discard(self)
         process.stdin.close()
         with contextlib.suppress(BrokenPipeError):
             os.write(self._control, word)

@@ -34,8 +34,8 @@ def kept_for_good(new: Snapshot, before: Snapshot, modules: frozenset[str]) -> S
         new: not in `before`.
         modules: names of what was imported when `before` was looked at.
     """
-    multiprocessing = _of_multiprocessing()
-    kept = {thing for thing in new if (thing.kind, thing.number) in multiprocessing}
+    long_lived = _of_multiprocessing() | _of_targets()
+    kept = {thing for thing in new if (thing.kind, thing.number) in long_lived}
     open_before = {thing.target for thing in before if thing.kind == DESCRIPTOR}
     for device in OPENED_ONCE:
         opened = sorted(one for one in new if one.kind == DESCRIPTOR and one.target == device)
@@ -65,6 +65,16 @@ def _of_multiprocessing() -> set[tuple[str, int | None]]:
         (CHILD, forkserver()),
         (DESCRIPTOR, getattr(server, "_forkserver_alive_fd", None)),
     }
+
+
+def _of_targets() -> set[tuple[str, int | None]]:
+    """Agents of this package: one that was started for a test waits for the next one."""
+    module = sys.modules.get("pytest_procsemantics.driven.link")
+    found: set[tuple[str, int | None]] = set()
+    for link in getattr(module, "RUNNING", ()):
+        found.add((CHILD, link.keeper_pid))
+        found.update((DESCRIPTOR, number) for number in link.descriptors)
+    return found
 
 
 def _is_library_new(modules: frozenset[str]) -> bool:
