@@ -196,6 +196,9 @@ class Holder:
 def test_agent(procsem):
     procsem.new_process()
 
+def test_spawned(spawn_fork):
+    assert spawn_fork(os.getpid).result() != os.getpid()
+
 # Libraries keep such a descriptor for good.
 def test_random_device():
     os.open("/dev/urandom", os.O_RDONLY)

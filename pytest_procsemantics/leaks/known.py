@@ -17,6 +17,8 @@ from pytest_procsemantics.leaks.snapshot import (
     DESCRIPTOR,
     THREAD,
     Snapshot,
+    Thing,
+    command_line,
     forkserver,
 )
 
@@ -25,6 +27,8 @@ OPENED_ONCE: Final = ("/dev/urandom", "/dev/random")
 # Of the pool that an event loop has for calls that block: they end with the loop, which may be that
 # of a fixture of wider scope. A loop that a test leaves open is told by its descriptors.
 THREAD_OF_EVENT_LOOP: Final = re.compile(r"asyncio_\d+")
+WATCHED: Final = "/memfd:procsem-watched (deleted)"
+WATCHER: Final = "pytest_procsemantics.spawners.watch"
 
 
 def kept_for_good(new: Snapshot, before: Snapshot, modules: frozenset[str]) -> Snapshot:
@@ -35,7 +39,9 @@ def kept_for_good(new: Snapshot, before: Snapshot, modules: frozenset[str]) -> S
         modules: names of what was imported when `before` was looked at.
     """
     long_lived = _of_multiprocessing() | _of_targets()
-    kept = {thing for thing in new if (thing.kind, thing.number) in long_lived}
+    kept = {
+        thing for thing in new if (thing.kind, thing.number) in long_lived or _is_of_watcher(thing)
+    }
     open_before = {thing.target for thing in before if thing.kind == DESCRIPTOR}
     for device in OPENED_ONCE:
         opened = sorted(one for one in new if one.kind == DESCRIPTOR and one.target == device)
@@ -75,6 +81,14 @@ def _of_targets() -> set[tuple[str, int | None]]:
         found.add((CHILD, link.keeper_pid))
         found.update((DESCRIPTOR, number) for number in link.descriptors)
     return found
+
+
+def _is_of_watcher(thing: Thing) -> bool:
+    """The watcher of this package's spawners, and its table: one of each, from the first spawn on."""
+    if thing.kind == DESCRIPTOR:
+        return thing.target == WATCHED
+    # It is a child of this process only where that inherits orphans.
+    return thing.kind == CHILD and WATCHER in command_line(thing.number)
 
 
 def _is_library_new(modules: frozenset[str]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import socket
 import threading
 from collections.abc import Iterable
@@ -18,6 +17,7 @@ from pytest_procsemantics.leaks.snapshot import (
     SEGMENTS,
     THREAD,
     Thing,
+    command_line,
     read,
     status,
 )
@@ -71,13 +71,11 @@ def described(thing: Thing, origin: str) -> Leak | None:
 
 def _child(pid: int, origin: str) -> Leak | None:
     try:
-        words = read(f"/proc/{pid}/cmdline").rstrip("\0").split("\0")
         name = read(f"/proc/{pid}/comm").rstrip("\n")
     except (FileNotFoundError, ProcessLookupError):
         return None
     kind = ZOMBIE if status(str(pid))[:1] == ["Z"] else CHILD
-    # One that has ended has no command line any more.
-    return Leak(kind, pid, shlex.join(words) if any(words) else name, origin)
+    return Leak(kind, pid, command_line(pid) or name, origin)
 
 
 def _descriptor(thing: Thing) -> str:

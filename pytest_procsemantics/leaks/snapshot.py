@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -96,6 +97,15 @@ def status(pid: str) -> list[str]:
         return read(f"/proc/{pid}/stat").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return []
+
+
+def command_line(pid: int) -> str:
+    """Program and arguments, quoted; empty if the process has ended, also as a zombie."""
+    try:
+        words = read(f"/proc/{pid}/cmdline").rstrip("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return shlex.join(words.split("\0")) if words else ""
 
 
 def _descriptors() -> Iterator[Thing]:
