@@ -127,13 +127,10 @@ def spawns(runs: pytest_runs.Runs, rounds: int, processors: set[int]) -> Iterato
 
 def guard(runs: pytest_runs.Runs, rounds: int) -> Iterator[Row]:
     """What leak_guard adds to a test on a machine with many processes."""
-    plugins, counts = (pytest_runs.PLUGIN,), (FEW, MANY)
-    trivial, guarded = [], []
+    texts, plugins = (pytest_runs.GUARDED, pytest_runs.TRIVIAL), (pytest_runs.PLUGIN,)
     with programs.crowd(CROWD):
-        for _ in range(rounds):
-            trivial.append(pytest_runs.each(runs, pytest_runs.TRIVIAL, plugins, counts) * 1e3)
-            guarded.append(pytest_runs.each(runs, pytest_runs.GUARDED, plugins, counts) * 1e3)
-    added = min(guarded) - min(trivial)
+        guarded, trivial = pytest_runs.each(runs, texts, plugins, (FEW, MANY), rounds)
+    added = (guarded - trivial) * 1e3
     yield compared("leak_guard for each test", added, GUARD_LIMIT, "allowed", "ms", 1.0)
 
 
@@ -160,7 +157,7 @@ def rows(arguments: argparse.Namespace) -> Iterator[Row]:
         if not only or "spawn" in only:
             yield from spawns(runs, rounds, arguments.processors)
         if not only or "guard" in only:
-            yield from guard(runs, max(rounds // 40, 1))
+            yield from guard(runs, max(rounds // 20, 1))
     if not only or "suite" in only:
         yield from suite()
 
