@@ -93,7 +93,8 @@ class Guard:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        if self._watched is not None and call.excinfo is not None:
+        # Only an Exception does pytest keep for whoever debugs afterwards: no skip, no pytest.fail.
+        if self._watched is not None and call.excinfo and call.excinfo.errisinstance(Exception):
             self._watched.has_failed = True
         return (yield)
 
