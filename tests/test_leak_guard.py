@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 
 import pytest
@@ -311,20 +310,20 @@ def test_what_libraries_keep_for_good_is_no_leak(run: Run, pytester: pytest.Pyte
     assert set(result.parseoutcomes()) <= {"passed", "xfailed"}
 
 
-def test_a_warning_about_garbage_is_the_tests_own(run_here: Run, pytester: pytest.Pytester) -> None:
+@pytest.mark.parametrize("run", [()], indirect=True, ids=["one-process"])
+def test_a_warning_about_garbage_is_the_tests_own(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile("""
+        import gc
+
+        gc.disable()  # Python may collect it at any moment by itself
+
         def test_cycle():
             cycle = [open(__file__)]
             cycle.append(cycle)
 
         def test_next(): pass
     """)
-    # Python may collect it at any moment by itself.
-    gc.disable()
-    try:
-        result = run_here("--procsem-leak-guard", "-W", "error")
-    finally:
-        gc.enable()
+    result = run("--procsem-leak-guard", "-W", "error")
     result.assert_outcomes(passed=2, errors=1)
     result.stdout.fnmatch_lines(
         ["*ERROR at teardown of test_cycle *", "*ResourceWarning: unclosed file *"]

@@ -41,7 +41,9 @@ Maker = Callable[[Process, str], object]
 Array = Callable[[Process], int]
 BAD = 8  # an address where nothing is ever mapped
 SYMBOLIC_LINKS = 40  # in one path (path_resolution(7))
-A_USER = 47113  # without a process of its own
+USERS = (
+    100_000  # from here on, a user for each pid: whoever runs this beside us counts other processes
+)
 
 
 def agent_copy(process: Process, path: str, mode: int = 0o755) -> str:
@@ -353,11 +355,12 @@ def test_a_file_on_a_noexec_mount_is_refused(parent: Process, target: Target) ->
 
 def above_the_limit(parent: Process) -> Process:
     """A process that a set*uid call put above RLIMIT_NPROC: one for a user who has two others."""
-    parent.fork("first").sys.setresuid(A_USER, A_USER, A_USER)
-    parent.fork("second").sys.setresuid(A_USER, A_USER, A_USER)
+    user = USERS + parent.pid
+    parent.fork("first").sys.setresuid(user, user, user)
+    parent.fork("second").sys.setresuid(user, user, user)
     process = parent.fork()
     process.sys.setrlimit(RLIMIT_NPROC, (1, 10))
-    process.sys.setresuid(A_USER, A_USER, A_USER)
+    process.sys.setresuid(user, user, user)
     return process
 
 
@@ -398,9 +401,10 @@ def test_a_successful_fork_clears_the_mark(parent: Process) -> None:
 @clause("execve.2/nproc-limit-lowered-after-setuid")
 @lie(EXEC_DOES_NOTHING)
 def test_a_limit_that_is_set_later_does_not_count(parent: Process) -> None:
-    parent.fork("first").sys.setresuid(A_USER, A_USER, A_USER)
-    parent.fork("second").sys.setresuid(A_USER, A_USER, A_USER)
-    parent.sys.setresuid(A_USER, A_USER, A_USER)
+    user = USERS + parent.pid
+    parent.fork("first").sys.setresuid(user, user, user)
+    parent.fork("second").sys.setresuid(user, user, user)
+    parent.sys.setresuid(user, user, user)
     parent.sys.setrlimit(RLIMIT_NPROC, (1, 10))
     with fails(EAGAIN):
         parent.fork()

@@ -13,12 +13,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* A user of this number has no other process. */
-static void be_a_user_at_the_limit(void)
+/* Whoever runs this beside us counts the processes of another user. */
+static uid_t a_new_user(void)
+{
+	return 100000 + getpid();
+}
+
+static void be_at_the_limit(uid_t user)
 {
 	struct rlimit one = {1, 1};
 
-	if (setrlimit(RLIMIT_NPROC, &one) || setresuid(12345, 12345, 12345))
+	if (setrlimit(RLIMIT_NPROC, &one) || setresuid(user, user, user))
 		fail("setresuid");
 }
 
@@ -26,7 +31,7 @@ static int fork_beyond_nproc(void)
 {
 	pid_t child;
 
-	be_a_user_at_the_limit();
+	be_at_the_limit(a_new_user());
 	child = fork();
 	if (!child)
 		_exit(0);
@@ -36,17 +41,24 @@ static int fork_beyond_nproc(void)
 /* Two processes of the user are there when a third becomes the user's and execs. */
 static int exec_beyond_nproc(void)
 {
-	int status;
+	uid_t user = a_new_user();
+	int status, ready[2];
+	char byte;
 
 	if (getenv("AGAIN"))
 		return 1;
-	for (int i = 0; i < 2; i++)
+	if (pipe(ready))
+		fail("pipe");
+	for (int i = 0; i < 2; i++) {
 		if (!fork()) {
-			setresuid(12345, 12345, 12345);
+			setresuid(user, user, user);
+			write(ready[1], "", 1);
 			pause();
 		}
+		read(ready[0], &byte, 1);
+	}
 	if (!fork()) {
-		be_a_user_at_the_limit();
+		be_at_the_limit(user);
 		setenv("AGAIN", "1", 1);
 		execl(self, self, "exec-nproc", (char *)NULL);
 		_exit(1);

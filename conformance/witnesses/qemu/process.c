@@ -133,11 +133,12 @@ static int some_is_not_stored(void)
 static int fork_at_the_limit_dies(void)
 {
 	struct rlimit two = {2, 2}, none = {0, 0};
+	uid_t user = 100000 + getpid(); /* has no other process */
 	int status;
 	pid_t child;
 
 	setrlimit(RLIMIT_CORE, &none);
-	if (setresuid(12345, 12345, 12345) || setrlimit(RLIMIT_NPROC, &two))
+	if (setresuid(user, user, user) || setrlimit(RLIMIT_NPROC, &two))
 		fail("setrlimit");
 	child = fork();
 	if (!child)
