@@ -244,7 +244,7 @@ def test_both_places_of_the_suites_settings_agree() -> None:
     assert dict(suite["pytest"]) == {
         "addopts": ours["addopts"],
         "xfail_strict": "true",
-        "filterwarnings": "\n".join(ours["filterwarnings"]),
+        "filterwarnings": "\n".join(["", *ours["filterwarnings"]]),
         "timeout": str(ours["timeout"]),
     }
     assert ours["xfail_strict"] is True
