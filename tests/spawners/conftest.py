@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -26,3 +27,11 @@ def make(request: pytest.FixtureRequest) -> Iterator[Fork | Clone | Clone3]:
         pytest.skip(reason)
     with PROCESSES[request.param](timeout=20) as make:
         yield make
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT is an interrupt, also in a run that was started in the background and ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -272,6 +272,7 @@ def test_an_interrupt_in_the_midst_of_a_spawn_leaves_no_child(
         assert tree.children(os.getpid()) == children
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_in_a_fork_hook_is_not_lost(make: Maker) -> None:
     children = tree.children(os.getpid())
     INTERRUPTED.append(True)

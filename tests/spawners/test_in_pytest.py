@@ -108,8 +108,10 @@ def test_talks(spawn_fork):
 
 
 HANGING = """
-import os, sys, subprocess, time
+import os, signal, sys, subprocess, time
 import pytest
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background ignores it
 
 def hangs(path):
     program = subprocess.Popen(["setsid", "sleep", "600"])

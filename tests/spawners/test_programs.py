@@ -454,6 +454,7 @@ def test_an_interrupt_in_the_midst_of_a_start_leaves_no_child(
         assert tree.children(os.getpid()) == children
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_in_a_fork_hook_is_not_lost(execute: Exec) -> None:
     before, children = descriptors(), tree.children(os.getpid())
     INTERRUPTED.append(signal.SIGINT)
