@@ -98,6 +98,8 @@ def main() -> None:
     whom, number, moment, *command = sys.argv[1:]
     assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+    # For the driver it is at its default then, also in a run in the background, which ignores it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with (
         tempfile.TemporaryDirectory(prefix="overseen-") as folder,
         tempfile.TemporaryFile() as errors,
