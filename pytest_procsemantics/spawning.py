@@ -38,13 +38,15 @@ def choose(test: pytest.Item) -> None:
     test.add_marker(pytest.mark.parametrize("spawn", names, indirect=True))
 
 
-def _timeout(request: pytest.FixtureRequest, primitive: str) -> float:
-    """Seconds from a child's start to its deadline; a primitive that is missing skips the test."""
+def _opened(request: pytest.FixtureRequest, primitive: str, name: str) -> Iterator[Any]:
+    """A spawner of this class for one test, which is skipped where the primitive is missing."""
+    from pytest_procsemantics import spawners
     from pytest_procsemantics.spawners.support import why_not
 
     if reason := why_not(primitive):
         pytest.skip(reason)
-    return request.config.stash[stash.SETTINGS].timeout
+    with getattr(spawners, name)(request.config.stash[stash.SETTINGS].timeout) as spawner:
+        yield spawner
 
 
 @pytest.fixture(params=CALLABLE_PRIMITIVES)
@@ -56,58 +58,34 @@ def spawn(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture
 def spawn_fork(request: pytest.FixtureRequest) -> Iterator[Fork]:
     """spawn_fork(function, *args, **kwargs): a child by fork; the test's end is the child's."""
-    timeout = _timeout(request, "fork")
-    from pytest_procsemantics.spawners import Fork
-
-    with Fork(timeout) as fork:
-        yield fork
+    yield from _opened(request, "fork", "Fork")
 
 
 @pytest.fixture
 def spawn_clone(request: pytest.FixtureRequest) -> Iterator[Clone]:
     """spawn_clone(function, *args, flags=0, **kwargs): a child by clone; the test's end is the child's."""
-    timeout = _timeout(request, "clone")
-    from pytest_procsemantics.spawners import Clone
-
-    with Clone(timeout) as clone:
-        yield clone
+    yield from _opened(request, "clone", "Clone")
 
 
 @pytest.fixture
 def spawn_clone3(request: pytest.FixtureRequest) -> Iterator[Clone3]:
     """spawn_clone3(function, *args, flags=0, set_tid=(), cgroup=None, exit_signal=SIGCHLD, **kwargs): a child by clone3."""
-    timeout = _timeout(request, "clone3")
-    from pytest_procsemantics.spawners import Clone3
-
-    with Clone3(timeout) as clone3:
-        yield clone3
+    yield from _opened(request, "clone3", "Clone3")
 
 
 @pytest.fixture
 def spawn_exec(request: pytest.FixtureRequest) -> Iterator[Exec]:
     """spawn_exec(program, *args, **kwargs): a program, or an importable function, by fork and execve."""
-    timeout = _timeout(request, "exec")
-    from pytest_procsemantics.spawners import Exec
-
-    with Exec(timeout) as execute:
-        yield execute
+    yield from _opened(request, "exec", "Exec")
 
 
 @pytest.fixture
 def spawn_posix_spawn(request: pytest.FixtureRequest) -> Iterator[PosixSpawn]:
     """spawn_posix_spawn(program, *args, **kwargs): the same by posix_spawn."""
-    timeout = _timeout(request, "posix_spawn")
-    from pytest_procsemantics.spawners import PosixSpawn
-
-    with PosixSpawn(timeout) as posix_spawn:
-        yield posix_spawn
+    yield from _opened(request, "posix_spawn", "PosixSpawn")
 
 
 @pytest.fixture
 def spawn_thread(request: pytest.FixtureRequest) -> Iterator[Thread]:
     """spawn_thread(function, *args, **kwargs): a thread of this process."""
-    timeout = _timeout(request, "thread")
-    from pytest_procsemantics.spawners import Thread
-
-    with Thread(timeout) as thread:
-        yield thread
+    yield from _opened(request, "thread", "Thread")
