@@ -9,7 +9,7 @@ import pytest
 
 from pytest_procsemantics import stash
 from pytest_procsemantics.driven import Observer, Process, Target
-from pytest_procsemantics.driven.library import start_library
+from pytest_procsemantics.driven.library_start import start_library
 from pytest_procsemantics.lies import Lie, told
 from pytest_procsemantics.requirements import require
 

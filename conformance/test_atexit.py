@@ -7,7 +7,8 @@ import pytest
 from pytest_procsemantics import Process, clause
 from pytest_procsemantics.driven import Exit, fails
 from pytest_procsemantics.driven.constants import ENOENT, SIGKILL, SIGTERM
-from pytest_procsemantics.driven.library import Library, start_library
+from pytest_procsemantics.driven.library import Library
+from pytest_procsemantics.driven.library_start import start_library
 from pytest_procsemantics.lies import (
     HANDLERS_SWAPPED,
     before_function,

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pytest_procsemantics import Process, clause
 from pytest_procsemantics.driven import CallFailed, fails
 from pytest_procsemantics.driven.constants import EAGAIN, RLIMIT_NPROC
-from pytest_procsemantics.driven.library import start_library
+from pytest_procsemantics.driven.library_start import start_library
 from pytest_procsemantics.lies import (
     HANDLERS_SWAPPED,
     before_function,

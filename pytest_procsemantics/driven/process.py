@@ -53,7 +53,8 @@ from pytest_procsemantics.driven.program import AGENT, WORD, Path, Texts, image_
 from pytest_procsemantics.driven.step import Step
 
 if TYPE_CHECKING:
-    from pytest_procsemantics.driven.library import Library, Program
+    from pytest_procsemantics.driven.library import Library
+    from pytest_procsemantics.driven.library_start import Program
     from pytest_procsemantics.driven.target import Target
 
 # A request for a system call, by the number of its arguments; those behind them are zero.

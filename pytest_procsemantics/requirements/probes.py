@@ -34,7 +34,7 @@ from pytest_procsemantics.driven.constants import (
 from pytest_procsemantics.driven.errors import CallFailed, Unsupported
 from pytest_procsemantics.driven.forms.identity import capability
 from pytest_procsemantics.driven.forms.scheduling import CPU_BYTES
-from pytest_procsemantics.driven.library import why_no_library
+from pytest_procsemantics.driven.library_start import why_no_library
 from pytest_procsemantics.requirements.calls import call_offered
 from pytest_procsemantics.requirements.common import Lacking, expect_file, read
 from pytest_procsemantics.requirements.options import option_set

@@ -16,10 +16,10 @@ from pytest_procsemantics.driven import (
     Target,
     Unsupported,
     fails,
-    library,
+    library_start,
 )
 from pytest_procsemantics.driven.constants import EBUSY, ENOENT, ENOSYS, SIGUSR1
-from pytest_procsemantics.driven.library import start_library
+from pytest_procsemantics.driven.library_start import start_library
 from pytest_procsemantics.native import BuildFailed
 
 
@@ -146,7 +146,7 @@ def test_without_a_compiler_it_is_unsupported(
         raise BuildFailed("needs a C compiler at build time")
 
     monkeypatch.setattr(native, "library", no_compiler)
-    library._image.cache_clear()
+    library_start._image.cache_clear()
     with pytest.raises(Unsupported, match=r"libc \(no helper program: needs a C compiler"):
         start_library(target.new_process())
 
@@ -154,6 +154,6 @@ def test_without_a_compiler_it_is_unsupported(
 def test_a_target_that_can_not_load_it_is_unsupported(
     target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library, "_image", lambda machine: b"#!/nonexistent\n")
+    monkeypatch.setattr(library_start, "_image", lambda machine: b"#!/nonexistent\n")
     with pytest.raises(Unsupported, match=r"libc \(execve for the helper program: ENOENT\)"):
         start_library(target.new_process())
