@@ -20,6 +20,7 @@ from pathlib import Path
 
 from pytest_procsemantics.spawners import way_back
 from pytest_procsemantics.spawners.handle import Handle
+from pytest_procsemantics.spawners.masks import catches, masks
 from pytest_procsemantics.spawners.way_back import Records
 
 DUMPING = 2.0  # seconds for a child to write its stacks and end
@@ -67,10 +68,10 @@ def listened_to() -> int | None:
 
     faulthandler would take over a handler that is in C, which Python can't see.
     """
-    masks = _masks(Path("/proc/self"))
-    if not masks:
+    found = masks("self")
+    if not found:
         return None
-    taken = masks["SigBlk"] | masks["SigIgn"] | masks["SigCgt"]
+    taken = found["SigBlk"] | found["SigIgn"] | found["SigCgt"]
     for below in SELDOM_USED:
         number = signal.SIGRTMAX - below
         if not taken >> (number - 1) & 1:
@@ -116,7 +117,7 @@ class Facts:
         if back >= 0 and _link(folder / "exe") == _link(Path("/proc/self/exe")):
             begin = os.fstat(back).st_size
             phase = Records.parse(way_back.read(back)).phase
-            if number is not None and _catches(folder, number):
+            if number is not None and catches(handle.pid, number):
                 handle.send(number)
                 handle.ended(DUMPING)
                 stacks = own_frames(
@@ -186,22 +187,6 @@ def _call_text(folder: Path, number: int, first: int) -> str:
         with suppress(OSError):
             return f"{name} on descriptor {first}, {os.readlink(folder / 'fd' / str(first))}"
     return name
-
-
-def _catches(folder: Path, number: int) -> bool:
-    """Whether a process has a handler for a signal, and does not block it."""
-    masks = _masks(folder)
-    bit = 1 << (number - 1)
-    return bool(masks.get("SigCgt", 0) & bit) and not masks.get("SigBlk", 0) & bit
-
-
-def _masks(folder: Path) -> dict[str, int]:
-    found = {}
-    for line in _word(folder / "status").splitlines():
-        name, _, value = line.partition(":")
-        if name in ("SigBlk", "SigIgn", "SigCgt"):
-            found[name] = int(value, 16)
-    return found
 
 
 def _link(path: Path) -> str:

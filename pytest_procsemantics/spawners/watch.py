@@ -20,6 +20,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from pytest_procsemantics.spawners.masks import catches
 from pytest_procsemantics.spawners.tree import Tree
 
 SLOT = struct.Struct("<qd")  # pid, or 0; deadline on the monotonic clock, or ENDED
@@ -166,15 +167,7 @@ def _end(pid: int, listened: int) -> None:
     with suppress(OSError):
         process = Stranger(pid)
         tree = Tree(process)
-        if listened and _catches(pid, listened):
+        if listened and catches(pid, listened):
             process.send(listened)
             process.ended(DUMPING)
         tree.end()
-
-
-def _catches(pid: int, number: int) -> bool:
-    """Whether a process has a handler for a signal."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("SigCgt:"):
-            return bool(int(line.split()[1], 16) >> (number - 1) & 1)
-    return False
