@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 
@@ -20,10 +21,10 @@ def own_processor(allowed: list[int]) -> int:
     return allowed[int(worker) % len(allowed)]
 
 
-@pytest.fixture(scope="session")
-def running_target(pytestconfig: pytest.Config) -> Iterator[Target]:
+@contextlib.contextmanager
+def opened_target(config: pytest.Config) -> Iterator[Target]:
     """The run's target. Driver and driven processes share one processor: a step costs a tenth then."""
-    settings = pytestconfig.stash[stash.SETTINGS]
+    settings = config.stash[stash.SETTINGS]
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {own_processor(sorted(allowed))})
     try:
@@ -33,19 +34,45 @@ def running_target(pytestconfig: pytest.Config) -> Iterator[Target]:
         os.sched_setaffinity(0, allowed)
 
 
-@pytest.fixture
-def target(
-    running_target: Target, told_lie: Lie | None, request: pytest.FixtureRequest
-) -> Iterator[Target]:
-    """The target with nothing on it; whatever the check makes there is gone at its end."""
-    node, config = request.node, request.config
-    with running_target.test() as target:
-        node.stash[stash.TRANSCRIPT] = target.transcript
-        if stash.FACTS not in config.stash:
-            config.stash[stash.FACTS] = target.facts()
-        require(target, node.stash.get(stash.CLAUSES, ()))
-        with told(told_lie, target):
-            yield target
+class Given:
+    """Gives each check the target.
+
+    A plugin that is told of the run and of each test, for a fixture that asks pytest for them by `request`, or for a
+    target by a fixture of the session, costs each check as much as several steps do.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._item: pytest.Item | None = None
+        self._target: Target | None = None
+        self._closing = contextlib.ExitStack()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        self._item = item
+
+    def pytest_sessionfinish(self) -> None:
+        self._closing.close()
+
+    @pytest.fixture
+    def target(self, told_lie: Lie | None) -> Iterator[Target]:
+        """The target with nothing on it; whatever the check makes there is gone at its end."""
+        if self._target is None:
+            self._target = self._closing.enter_context(opened_target(self._config))
+        assert self._item
+        run, check = self._config.stash, self._item.stash
+        clauses = check.get(stash.CLAUSES, ())
+        with self._target.test() as target:
+            check[stash.TRANSCRIPT] = target.transcript
+            if stash.FACTS not in run:
+                run[stash.FACTS] = target.facts()
+            require(target, clauses)
+            with told(told_lie, target):
+                yield target
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Given(config))
 
 
 @pytest.fixture

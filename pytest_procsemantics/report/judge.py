@@ -176,6 +176,9 @@ class Judge:
         if wanted and stash.TRANSCRIPT in item.stash:
             steps = text.block(str(item.stash[stash.TRANSCRIPT]))
             report.sections.append(("transcript", steps))
+        if report.when == "teardown" and stash.TRANSCRIPT in item.stash:
+            # pytest keeps every item to the end of the run, and the collector of garbage would look at each step.
+            del item.stash[stash.TRANSCRIPT]
 
 
 def _forget_earlier_run(item: pytest.Item) -> None:
