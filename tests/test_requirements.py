@@ -169,6 +169,7 @@ def test_trying_every_call_harms_nobody(local: Target, ordinary: Target) -> None
     words = [f"syscall:{name}" for name in NUMBERS[MACHINE]]
     objects = _ipc_objects()
     for target in (local, ordinary):
+        target.start()
         link = target.link
         reasons = tried(target, words)
         denials = {reason for reason in reasons.values() if reason and "tried it" not in reason}
