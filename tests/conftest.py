@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,14 +17,35 @@ PLUGINS = ("pytest_procsemantics.plugin", "xdist", "timeout")
 
 
 @pytest.fixture(params=[(), ("-n", "2")], ids=["one-process", "xdist"])
+def options(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """In how many processes the tests of a run take place."""
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
 def run(
-    request: pytest.FixtureRequest, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+    options: tuple[str, ...], pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> Run:
-    """Run pytest on the files of `pytester`, in one process and under xdist."""
+    """Run pytest on the files of `pytester`: within this process, which saves a start, and with workers."""
+    return _prepared(pytester.runpytest_inprocess, options, monkeypatch)
+
+
+@pytest.fixture
+def run_apart(
+    options: tuple[str, ...], pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> Run:
+    """The same in a process of its own, for tests that look at it, change what is imported there, or end it."""
+    return _prepared(pytester.runpytest_subprocess, options, monkeypatch)
+
+
+def _prepared(runner: Run, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("PYTHONPATH", str(Path(pytest_procsemantics.__file__).parents[1]))
+    # A file that is written twice within a second must not be taken for what was compiled of it first.
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     # Under CI pytest says the same message again in its short summary.
     for name in ("PYTEST_ADDOPTS", "CI", "BUILD_NUMBER"):
         monkeypatch.delenv(name, raising=False)
     plugins = [word for name in PLUGINS for word in ("-p", name)]
-    return lambda *args: pytester.runpytest_subprocess(*plugins, *request.param, *args)
+    return lambda *args: runner(*plugins, *options, *args)

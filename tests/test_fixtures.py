@@ -37,7 +37,9 @@ def test_a_test_is_skipped_with_all_that_is_missing(run: Run, pytester: pytest.P
     )
 
 
-def test_nothing_runs_beside_a_test_with_a_marker(run: Run, pytester: pytest.Pytester) -> None:
+def test_nothing_runs_beside_a_test_with_a_marker(
+    run_apart: Run, pytester: pytest.Pytester
+) -> None:
     pytester.makepyfile("""
         import os
         import pytest
@@ -47,7 +49,7 @@ def test_nothing_runs_beside_a_test_with_a_marker(run: Run, pytester: pytest.Pyt
             with pytest.raises(ChildProcessError):
                 os.waitpid(-1, os.WNOHANG)
     """)
-    run().assert_outcomes(passed=1)
+    run_apart().assert_outcomes(passed=1)
 
 
 def test_another_system_lacks_every_word(monkeypatch: pytest.MonkeyPatch) -> None:

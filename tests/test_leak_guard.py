@@ -91,13 +91,13 @@ def test_end(leak_guard):
 
 
 def test_each_kind_is_found_told_once_and_with_the_test_in_which_it_began(
-    run: Run, pytester: pytest.Pytester
+    run_apart: Run, pytester: pytest.Pytester
 ) -> None:
     path = pytester.makepyfile(LEAKS).name
     # None of these ends by itself.
     pytester.makeconftest("from pytest_procsemantics.leaks import guard\nguard.GRACE = 0.1\n")
     # All tests in one worker: the last one cleans up after the others.
-    result = run("-p", "no:randomly", "--dist=loadfile")
+    result = run_apart("-p", "no:randomly", "--dist=loadfile")
     result.assert_outcomes(passed=11, xfailed=1, errors=10)
     for test, lines in {
         "test_child": ["*child *: sleep 600"],
@@ -164,10 +164,10 @@ def test_second(server, forgetful, proper): pass
 
 
 def test_what_a_fixture_began_is_a_leak_once_the_fixture_is_over(
-    run: Run, pytester: pytest.Pytester
+    run_apart: Run, pytester: pytest.Pytester
 ) -> None:
     path = pytester.makepyfile(FIXTURES).name
-    result = run("-p", "no:randomly", "--dist=loadfile", "--procsem-leak-guard")
+    result = run_apart("-p", "no:randomly", "--dist=loadfile", "--procsem-leak-guard")
     result.assert_outcomes(passed=2, errors=1)
     result.stdout.fnmatch_lines(
         [
@@ -302,16 +302,18 @@ def test_timer_of_pytest_timeout_for_the_function(): pass
 """
 
 
-def test_what_libraries_keep_for_good_is_no_leak(run: Run, pytester: pytest.Pytester) -> None:
+def test_what_libraries_keep_for_good_is_no_leak(run_apart: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(QUIET)
     pytester.makeini("[pytest]\nprocsem_leak_guard = true\nfaulthandler_timeout = 60\n")
-    result = run("-W", "error")
+    result = run_apart("-W", "error")
     assert result.ret == 0, result.stdout.str()
     assert set(result.parseoutcomes()) <= {"passed", "xfailed"}
 
 
-@pytest.mark.parametrize("run", [()], indirect=True, ids=["one-process"])
-def test_a_warning_about_garbage_is_the_tests_own(run: Run, pytester: pytest.Pytester) -> None:
+@pytest.mark.parametrize("options", [()], indirect=True, ids=["one-process"])
+def test_a_warning_about_garbage_is_the_tests_own(
+    run_apart: Run, pytester: pytest.Pytester
+) -> None:
     pytester.makepyfile("""
         import gc
 
@@ -323,7 +325,7 @@ def test_a_warning_about_garbage_is_the_tests_own(run: Run, pytester: pytest.Pyt
 
         def test_next(): pass
     """)
-    result = run("--procsem-leak-guard", "-W", "error")
+    result = run_apart("--procsem-leak-guard", "-W", "error")
     result.assert_outcomes(passed=2, errors=1)
     result.stdout.fnmatch_lines(
         ["*ERROR at teardown of test_cycle *", "*ResourceWarning: unclosed file *"]

@@ -103,10 +103,12 @@ def test_that_loses_its_way(procsem):
 
 
 @needs_driving
-def test_a_matrix_in_which_all_is_noticed_is_green(run: Run, pytester: pytest.Pytester) -> None:
+def test_a_matrix_in_which_all_is_noticed_is_green(
+    run_apart: Run, pytester: pytest.Pytester
+) -> None:
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(test_it=HEAD + UMASK)
-    result = run("--procsem-matrix", "--procsem-json=out.json")
+    result = run_apart("--procsem-matrix", "--procsem-json=out.json")
     assert result.ret == 0
     # Of four cases two are of fork.2 and two of vfork.2, which have three lies.
     result.stdout.re_match_lines(
@@ -151,10 +153,12 @@ def test_a_matrix_in_which_all_is_noticed_is_green(run: Run, pytester: pytest.Py
 
 
 @needs_driving
-def test_a_lie_that_no_check_noticed_fails_the_run(run: Run, pytester: pytest.Pytester) -> None:
+def test_a_lie_that_no_check_noticed_fails_the_run(
+    run_apart: Run, pytester: pytest.Pytester
+) -> None:
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(test_it=HEAD)
-    result = run("--procsem-matrix")
+    result = run_apart("--procsem-matrix")
     assert result.ret == 1
     # A check is about one fact: that it doesn't notice a generic lie is no failure of its own.
     result.assert_outcomes(passed=4)
@@ -164,11 +168,11 @@ def test_a_lie_that_no_check_noticed_fails_the_run(run: Run, pytester: pytest.Py
 
 @needs_driving
 def test_checks_that_cant_fail_are_named_in_the_matrix_too(
-    run: Run, pytester: pytest.Pytester
+    run_apart: Run, pytester: pytest.Pytester
 ) -> None:
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(test_it=HEAD + UMASK + BAD)
-    result = run("--procsem-matrix", "--procsem-json=out.json")
+    result = run_apart("--procsem-matrix", "--procsem-json=out.json")
     assert result.ret == 1
     for missed in (
         "not noticed: *::test_without_its_assertion[[]lie: *",

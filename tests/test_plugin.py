@@ -30,7 +30,7 @@ def test_plain(): pass
 
 
 def test_a_suite_without_checks_loads_nothing_and_sees_nothing(
-    run: Run, pytester: pytest.Pytester
+    run_apart: Run, pytester: pytest.Pytester
 ) -> None:
     pytester.makepyfile("""
         import sys
@@ -44,7 +44,7 @@ def test_a_suite_without_checks_loads_nothing_and_sees_nothing(
             assert not [name for name, _ in pytestconfig.pluginmanager.list_name_plugin()
                         if name.startswith("procsemantics-")]
     """)
-    result = run()
+    result = run_apart()
     result.assert_outcomes(passed=1)
     result.stdout.no_fnmatch_line("*process creation*")
 

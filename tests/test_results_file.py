@@ -139,7 +139,7 @@ EARLY = {
     ids=["interrupted", "first-failure", "exit"],
 )
 def test_a_run_that_ends_early_is_not_complete_and_lists_what_it_did_not_reach(
-    run: Run,
+    run_apart: Run,
     pytester: pytest.Pytester,
     request: pytest.FixtureRequest,
     body: str,
@@ -147,7 +147,7 @@ def test_a_run_that_ends_early_is_not_complete_and_lists_what_it_did_not_reach(
 ) -> None:
     make_checks(pytester, {**EARLY, "interrupted": body})
     # One after the other, in one worker.
-    run("--procsem-json=out.json", option, *["-n1"] * ("xdist" in request.node.callspec.id))
+    run_apart("--procsem-json=out.json", option, *["-n1"] * ("xdist" in request.node.callspec.id))
     document = read(pytester)
     assert document["complete"] is False
     found = verdicts(document)
@@ -170,7 +170,9 @@ def test_what_could_not_be_collected_makes_a_run_incomplete(
     assert verdicts(document) == {"conforms": "conforms"}
 
 
-def test_a_run_that_is_killed_leaves_no_older_file(run: Run, pytester: pytest.Pytester) -> None:
+def test_a_run_that_is_killed_leaves_no_older_file(
+    run_apart: Run, pytester: pytest.Pytester
+) -> None:
     (pytester.path / "out.json").write_text('{"complete": true}')
     pytester.makeconftest("""
         import os, pytest
@@ -180,7 +182,7 @@ def test_a_run_that_is_killed_leaves_no_older_file(run: Run, pytester: pytest.Py
             if not hasattr(session.config, "workerinput"):
                 os._exit(9)
     """)
-    assert run("--procsem-json=out.json").ret == 9
+    assert run_apart("--procsem-json=out.json").ret == 9
     assert read(pytester)["complete"] is False
 
 
