@@ -25,7 +25,7 @@ import pytest
 
 from pytest_procsemantics import stash
 from pytest_procsemantics.baselines import Baseline, KnownDeviation
-from pytest_procsemantics.driven.errors import CallFailed, StartFailed, TargetLost
+from pytest_procsemantics.driven.errors import CallFailed, StartFailed, TargetLost, Unsupported
 from pytest_procsemantics.report import text
 from pytest_procsemantics.report.verdict import Verdict, kernel_needed, verdict_of
 from pytest_procsemantics.settings import Settings
@@ -51,10 +51,12 @@ class Judge:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        clauses, excinfo = item.stash.get(stash.CLAUSES, ()), call.excinfo
+        if clauses and excinfo and isinstance(excinfo.value, Unsupported):
+            call.excinfo = _as_skip(excinfo)
         report = yield
-        clauses = item.stash.get(stash.CLAUSES, ())
         if clauses and stash.LIE not in item.stash:
-            self._judge(item, clauses, report, call.excinfo)
+            self._judge(item, clauses, report, excinfo)
         return report
 
     def _judge(
@@ -189,6 +191,12 @@ def _forget_earlier_run(item: pytest.Item) -> None:
         for pair in item.user_properties
         if pair[0].startswith(kept) or not pair[0].startswith("procsem.")
     ]
+
+
+def _as_skip(excinfo: pytest.ExceptionInfo[BaseException]) -> pytest.ExceptionInfo[BaseException]:
+    """What is no failure to pytest either: it formats no traceback, which costs more than the check, nor starts a debugger."""
+    skip = pytest.skip.Exception(str(excinfo.value))
+    return pytest.ExceptionInfo.from_exception(skip.with_traceback(excinfo.tb))
 
 
 def _make_known(
