@@ -346,7 +346,9 @@ def test_the_end_of_a_session_leader_takes_the_terminal_from_the_session(
 def test_a_stopped_group_that_is_orphaned_is_hung_up_and_goes_on(
     parent: Process, observer: Observer
 ) -> None:
-    middle = parent.fork("middle")
+    leader = parent.fork("leader")
+    leader.sys.setsid()
+    middle = leader.fork("middle")
     member = middle.fork("member")
     member.sys.setpgid(0, 0)
     member.count_signals(SIGHUP, SIGCONT)

@@ -180,14 +180,16 @@ def gives_up_the_terminal(image: Process) -> None:
 @clause("execve.2/controlling-terminal-kept")
 @lie(changed("the controlling terminal", gives_up_the_terminal))
 def test_the_controlling_terminal_stays(parent: Process, observer: Observer) -> None:
-    master = parent.sys.openat(AT_FDCWD, "/dev/ptmx", O_RDWR)
-    parent.sys.ioctl(master, TIOCSPTLCK, INT.pack(0))
-    _, number = parent.sys.ioctl(master, TIOCGPTN, Out(4))
-    parent.sys.openat(AT_FDCWD, f"/dev/pts/{INT.unpack(number)[0]}", O_RDWR)
-    before = observer.stat(parent)[TTY_NUMBER]
-    parent.execve()
-    assert observer.stat(parent)[TTY_NUMBER] == before != "0"
-    assert parent.sys.openat(AT_FDCWD, "/dev/tty", O_RDWR) > 0
+    leader = parent.fork("leader")
+    leader.sys.setsid()
+    master = leader.sys.openat(AT_FDCWD, "/dev/ptmx", O_RDWR)
+    leader.sys.ioctl(master, TIOCSPTLCK, INT.pack(0))
+    _, number = leader.sys.ioctl(master, TIOCGPTN, Out(4))
+    leader.sys.openat(AT_FDCWD, f"/dev/pts/{INT.unpack(number)[0]}", O_RDWR)
+    before = observer.stat(leader)[TTY_NUMBER]
+    leader.execve()
+    assert observer.stat(leader)[TTY_NUMBER] == before != "0"
+    assert leader.sys.openat(AT_FDCWD, "/dev/tty", O_RDWR) > 0
 
 
 @clause("execve.2/resource-limits-kept")

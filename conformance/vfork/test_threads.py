@@ -110,8 +110,10 @@ IGNORES = in_child(
 def test_a_child_in_the_background_is_stopped_when_it_reads_the_terminal(
     parent: Process, observer: Observer
 ) -> None:
-    terminal = new_terminal(parent)
-    worker = parent.fork("worker")
+    leader = parent.fork("leader")
+    leader.sys.setsid()
+    terminal = new_terminal(leader)
+    worker = leader.fork("worker")
     worker.sys.setpgid(0, 0)
     child = worker.vfork()
     child.post.sys.read(terminal, 1)

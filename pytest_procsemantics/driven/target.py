@@ -140,7 +140,7 @@ class Target(Exchange):
     # --- processes ---
 
     def new_process(self, name: str = "parent") -> Process:
-        """A fresh single-threaded process: a session of its own, default signals, /dev/null on 0 to 2, umask 022."""
+        """A fresh single-threaded process: a process group of its own, default signals, /dev/null on 0 to 2, umask 022."""
         process = self.expect(name, None)
         self._ask_for_root(process)
         if not process.pid:

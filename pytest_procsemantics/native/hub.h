@@ -176,13 +176,14 @@ static void close_all(int first, int last)
 			call1(NR_close, fd);
 }
 
-/* What a root changes of what it has from the hub: a session of its own, the machine's limits, no
- * descriptors but /dev/null on 0 to 2 and the channels. */
+/* What a root changes of what it has from the hub: a process group of its own, the machine's
+ * limits, no descriptors but /dev/null on 0 to 2 and the channels. A session of its own would cost
+ * more than all the rest: the scheduler makes a group of tasks for each (sched(7), autogroup). */
 static void set_up_root(void)
 {
 	uint64_t nothing = 0;
 
-	call0(NR_setsid);
+	call2(NR_setpgid, 0, 0);
 	for (int fd = 0; fd < 3; fd++)
 		call3(NR_dup3, HUB_NULL, fd, 0);
 	if (given.has_pidfds)

@@ -26,6 +26,7 @@
 #define NR_kill 129
 #define NR_rt_sigaction 134
 #define NR_rt_sigprocmask 135
+#define NR_setpgid 154
 #define NR_setsid 157
 #define NR_umask 166
 #define NR_prctl 167
