@@ -82,7 +82,8 @@ class Environment:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in the environment; `pytest` and `python` are the environment's."""
         program = self.folder / "bin" / command[0]
-        own = {"XDG_CACHE_HOME": str(self.cache), **env}
+        # What is compiled stays for the next run: to rewrite all checks anew takes longer than the rest.
+        own = {"XDG_CACHE_HOME": str(self.cache), "PYTHONDONTWRITEBYTECODE": "", **env}
         return run(program, *command[1:], cwd=cwd or self.checkout, env=own)
 
     def install(self, *what: str | Path, **env: str) -> None:
