@@ -25,6 +25,7 @@ from pytest_procsemantics.driven.constants import (
     PF_R,
     PF_W,
     PF_X,
+    PROT_READ,
     PT_GNU_STACK,
     RLIMIT_CORE,
     SIGSEGV,
@@ -40,7 +41,7 @@ from pytest_procsemantics.driven.elf import (
     Segment,
     exits,
 )
-from pytest_procsemantics.lies import EXEC_DOES_NOTHING, before_exec, exec_given, lie
+from pytest_procsemantics.lies import EXEC_DOES_NOTHING, Lie, before_exec, exec_given, in_image, lie
 
 FREE = 1 << 34  # an address far above the agent
 BEYOND_USER_SPACE = 0xFFFF800000000000
@@ -54,6 +55,11 @@ HUGE = 1 << 21  # bytes
 RUNS_THE_AGENT = exec_given(
     "exec runs the agent itself", lambda path, argv, envp: (b"", argv, envp)
 )
+
+
+def holds(what: str, content: bytes, offset: int = 0) -> Lie:
+    """exec leaves something else in the segment."""
+    return in_image(what, lambda image: image.store(FREE + offset, content))
 
 
 def agent(target: Target) -> Elf:
@@ -96,7 +102,7 @@ def test_segments_have_the_protection_of_their_flags(parent: Process, target: Ta
 
 
 @clause("execve.2/bss-tail-is-zero")
-@lie(RUNS_THE_AGENT)
+@lie(RUNS_THE_AGENT, holds("the rest is what the file has there", b"y", offset=100))
 def test_the_rest_of_a_data_segments_last_page_is_zero(parent: Process, target: Target) -> None:
     size = target.page_size
     elf = agent(target).with_segment(address=FREE, content=b"x" * 100, memory_size=size + 1)
@@ -106,7 +112,7 @@ def test_the_rest_of_a_data_segments_last_page_is_zero(parent: Process, target: 
 
 
 @clause("execve.2/segment-without-file-bytes")
-@lie(RUNS_THE_AGENT)
+@lie(RUNS_THE_AGENT, holds("the segment begins with the file", b"\x7fELF"))
 def test_a_segment_without_file_bytes_is_zero(parent: Process, target: Target) -> None:
     elf = agent(target).with_segment(address=FREE, memory_size=target.page_size)
     parent.execve(file(parent, elf))
@@ -114,7 +120,10 @@ def test_a_segment_without_file_bytes_is_zero(parent: Process, target: Target) -
 
 
 @clause("execve.2/segment-without-file-bytes-is-writable")
-@lie(RUNS_THE_AGENT)
+@lie(
+    RUNS_THE_AGENT,
+    in_image("the segment is read-only", lambda image: image.sys.mprotect(FREE, 1, PROT_READ)),
+)
 def test_a_segment_without_file_bytes_is_writable(parent: Process, target: Target) -> None:
     elf = agent(target).with_segment(address=FREE, memory_size=target.page_size, flags=PF_R)
     parent.execve(file(parent, elf))
@@ -122,7 +131,7 @@ def test_a_segment_without_file_bytes_is_writable(parent: Process, target: Targe
 
 
 @clause("execve.2/overlapping-segments-later-wins")
-@lie(RUNS_THE_AGENT)
+@lie(RUNS_THE_AGENT, holds("the first of two segments counts", b"first"))
 def test_of_overlapping_segments_the_later_one_counts(parent: Process, target: Target) -> None:
     elf = agent(target)
     elf = elf.with_segment(address=FREE, content=b"first").with_segment(
