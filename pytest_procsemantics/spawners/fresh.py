@@ -1,7 +1,11 @@
-"""What a fresh interpreter does to run one function: the start is its own, the way back that of all children."""
+"""What a fresh interpreter does to run one function: the start is its own, the way back that of all children.
+
+Each start pays for what is imported here, so it is as little as the way back needs.
+"""
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import marshal
 import os
@@ -11,7 +15,6 @@ from importlib.util import module_from_spec, spec_from_file_location
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, BinaryIO, NoReturn
 
-from pytest_procsemantics.spawners import hang
 from pytest_procsemantics.spawners.life import Life
 from pytest_procsemantics.spawners.streams import ERR, OUT
 
@@ -26,7 +29,7 @@ def main(file: BinaryIO) -> NoReturn:
     del sys.argv[1:]
     os.set_inheritable(back, False)
     if listened:
-        hang.listen(listened, back)
+        faulthandler.register(listened, back, all_threads=True, chain=True)
     Life(back, parent).live(call, (file,), {}, OUT, ERR, False)
 
 

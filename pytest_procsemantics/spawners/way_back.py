@@ -10,8 +10,6 @@ import errno
 import os
 import pickle
 import struct
-import tempfile
-from dataclasses import dataclass, field
 from typing import Any
 
 PROTOCOL = pickle.HIGHEST_PROTOCOL
@@ -42,6 +40,8 @@ def new_file(name: str) -> int:
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create(name)
     else:
+        import tempfile
+
         descriptor, path = tempfile.mkstemp(prefix=f"procsem-{name}-")
         os.unlink(path)
     return descriptor if descriptor > LAST_STANDARD else _moved(descriptor)
@@ -80,7 +80,6 @@ def replace(descriptor: int, kind: bytes, payload: bytes) -> None:
     append(descriptor, kind, payload)
 
 
-@dataclass(slots=True)
 class Records:
     """What has come back so far.
 
@@ -92,12 +91,15 @@ class Records:
         size: bytes up to the end of the last whole record.
     """
 
-    kind: bytes | None = None
-    payload: memoryview | bytes = b""
-    others: list[tuple[bytes, bytes]] = field(default_factory=list)
-    stray: bytes = b""
-    phase: str = FORK_HOOKS
-    size: int = 0
+    __slots__ = ("kind", "others", "payload", "phase", "size", "stray")
+
+    def __init__(self) -> None:
+        self.kind: bytes | None = None
+        self.payload: memoryview | bytes = b""
+        self.others: list[tuple[bytes, bytes]] = []
+        self.stray = b""
+        self.phase = FORK_HOOKS
+        self.size = 0
 
     @classmethod
     def parse(cls, content: bytes) -> Records:
