@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from pytest_procsemantics import Clone, Clone3, Fork
+from pytest_procsemantics import Child, ChildOverdue, Clone, Clone3, Fork
+from pytest_procsemantics.spawners import tree
 from pytest_procsemantics.spawners.support import why_not
 
 PROCESSES: dict[str, type[Fork | Clone | Clone3]] = {"fork": Fork, "clone": Clone, "clone3": Clone3}
+
+Hook = Callable[[], object]
+
+# Hooks can't be taken back, so these are there for all tests; most find nothing to do.
+LOG: list[str] = []
+IN_PARENT: list[Hook] = []
+IN_CHILD: list[Hook] = []
+os.register_at_fork(
+    before=lambda: LOG.append("before"),
+    after_in_parent=lambda: [LOG.append("parent"), *(hook() for hook in IN_PARENT)],
+    after_in_child=lambda: [LOG.append("child"), *(hook() for hook in IN_CHILD)],
+)
 
 
 @pytest.fixture
@@ -30,8 +46,73 @@ def make(request: pytest.FixtureRequest) -> Iterator[Fork | Clone | Clone3]:
 
 
 @pytest.fixture
-def interruptible() -> Iterator[None]:
-    """SIGINT is an interrupt, also in a run that was started in the background and ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def has() -> Callable[[], tuple[list[str], list[int]]]:
+    """Tells what this process has that a child could leave: descriptors and children."""
+    return lambda: (sorted(os.listdir("/proc/self/fd")), tree.children(os.getpid()))
+
+
+@pytest.fixture
+def overdue() -> Callable[..., ChildOverdue]:
+    """Gives the error of a child whose deadline comes when it has printed a line, and then is in a state.
+
+    So no test depends on what a child does in a time.
+    """
+
+    def overdue(child: Child[object], state: str = "S") -> ChildOverdue:
+        limit = time.monotonic() + 20
+        while "\n" not in child.stdout or tree.state(child.pid) != state:
+            assert child.alive and time.monotonic() < limit
+            time.sleep(0.001)
+        child.timeout = 0
+        with pytest.raises(ChildOverdue) as caught:
+            child.result()
+        assert not child.alive
+        return caught.value
+
+    return overdue
+
+
+@pytest.fixture
+def hook_log() -> list[str]:
+    """Which fork hooks ran: before, parent, child."""
+    LOG.clear()
+    return LOG
+
+
+@pytest.fixture
+def hanging_hook() -> Iterator[None]:
+    """A fork hook that hangs in each child; the parent goes on when the child is in it."""
+    reader, writer = os.pipe()
+
+    def hook_that_hangs() -> None:
+        os.write(writer, b"x")
+        time.sleep(60)
+
+    IN_CHILD.append(hook_that_hangs)
+    IN_PARENT.append(lambda: os.read(reader, 1))
     yield
+    IN_CHILD.clear()
+    IN_PARENT.clear()
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.fixture
+def interrupting_hook() -> Iterator[None]:
+    """A fork hook of the parent in which a Ctrl-C arrives, also in a run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    IN_PARENT.append(lambda: signal.raise_signal(signal.SIGINT))
+    yield
+    IN_PARENT.clear()
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def beside() -> Iterator[None]:
+    """A thread that does nothing."""
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    yield
+    done.set()
+    thread.join()

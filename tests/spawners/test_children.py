@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import copy
 import ctypes
 import errno
@@ -21,7 +20,7 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable
 from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Any
@@ -38,47 +37,12 @@ from pytest_procsemantics import (
     Clone3,
     Fork,
 )
-from pytest_procsemantics.spawners import handle, tree
+from pytest_procsemantics.spawners import handle
 from pytest_procsemantics.spawners.clone import CLONE_FILES, CLONE_THREAD, CLONE_VFORK, CLONE_VM
 from pytest_procsemantics.spawners.watch import Table
 
 Maker = Any  # Fork | Clone | Clone3, which differ in what else they take
-
-EVENTS: list[str] = []
-INTERRUPTED: list[bool] = []
-os.register_at_fork(
-    before=lambda: EVENTS.append("before"),
-    after_in_parent=lambda: EVENTS.append("parent"),
-    after_in_child=lambda: EVENTS.append("child"),
-)
-
-
-def interrupt() -> None:
-    if INTERRUPTED:
-        os.kill(os.getpid(), signal.SIGINT)
-
-
-os.register_at_fork(after_in_parent=interrupt)
-
-
-@contextlib.contextmanager
-def threads(count: int) -> Iterator[None]:
-    """So many threads that do nothing."""
-    done = threading.Event()
-    running = [threading.Thread(target=done.wait) for _ in range(count)]
-    for thread in running:
-        thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        for thread in running:
-            thread.join()
-
-
-def descriptors() -> list[str]:
-    return sorted(os.listdir("/proc/self/fd"))
-
+Has = Callable[[], tuple[list[str], list[int]]]
 
 # --- the way back ---
 
@@ -245,43 +209,40 @@ def test_an_ignored_sigchld_takes_the_status_but_not_the_result(fork: Fork) -> N
         signal.signal(signal.SIGCHLD, before)
 
 
-def test_nothing_is_left_of_a_failed_call(monkeypatch: pytest.MonkeyPatch, fork: Fork) -> None:
+def test_nothing_is_left_of_a_failed_call(
+    monkeypatch: pytest.MonkeyPatch, fork: Fork, has: Has
+) -> None:
     def fails() -> int:
         raise BlockingIOError(errno.EAGAIN, "no")
 
     monkeypatch.setattr(os, "fork", fails)
-    before = descriptors()
+    before = has()
     with pytest.raises(BlockingIOError, match="fork: Resource temporarily unavailable"):
         fork(int)
-    assert descriptors() == before
+    assert has() == before
 
 
 def test_an_interrupt_in_the_midst_of_a_spawn_leaves_no_child(
-    fork: Fork, monkeypatch: pytest.MonkeyPatch
+    fork: Fork, has: Has, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupts(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before, children = descriptors(), tree.children(os.getpid())
+    before = has()
     for kind, name in ((Child, "__init__"), (Table, "note")):
         with monkeypatch.context() as patch:
             patch.setattr(kind, name, interrupts)
             with pytest.raises(KeyboardInterrupt):
                 fork(time.sleep, 60)
-        assert descriptors() == before
-        assert tree.children(os.getpid()) == children
+        assert has() == before
 
 
-@pytest.mark.usefixtures("interruptible")
-def test_an_interrupt_in_a_fork_hook_is_not_lost(make: Maker) -> None:
-    children = tree.children(os.getpid())
-    INTERRUPTED.append(True)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            make(time.sleep, 60)
-    finally:
-        INTERRUPTED.clear()
-    assert tree.children(os.getpid()) == children
+@pytest.mark.usefixtures("interrupting_hook")
+def test_an_interrupt_in_a_fork_hook_is_not_lost(make: Maker, has: Has) -> None:
+    before = has()
+    with pytest.raises(KeyboardInterrupt):
+        make(time.sleep, 60)
+    assert has() == before
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan")])
@@ -313,14 +274,13 @@ def test_closing_ends_what_still_runs() -> None:
     assert [child.signal for child in children] == [signal.SIGKILL] * 3
 
 
-def test_many_children_leave_nothing(make: Maker) -> None:
+def test_many_children_leave_nothing(make: Maker, has: Has) -> None:
     make(int).result()
-    files, children = descriptors(), tree.children(os.getpid())
+    before = has()
     for _ in range(20):
         make(int).result()
         make(print, "x").wait()
-    assert descriptors() == files
-    assert tree.children(os.getpid()) == children
+    assert has() == before
 
 
 # --- no second pytest ---
@@ -426,23 +386,21 @@ def test_shared_memory_outlives_a_child_that_had_it(make: Maker) -> None:
 # --- fork hooks, threads, signals ---
 
 
-def test_fork_hooks_run_once_and_in_order(make: Maker) -> None:
-    EVENTS.clear()
-    assert make(lambda: list(EVENTS)).result() == ["before", "child"]
-    assert EVENTS == ["before", "parent"]
+def test_fork_hooks_run_once_and_in_order(make: Maker, hook_log: list[str]) -> None:
+    assert make(lambda: list(hook_log)).result() == ["before", "child"]
+    assert hook_log == ["before", "parent"]
 
 
-def test_fork_hooks_run_when_the_call_fails() -> None:
-    EVENTS.clear()
+def test_fork_hooks_run_when_the_call_fails(hook_log: list[str]) -> None:
     with Clone() as clone, pytest.raises(OSError, match="clone: Invalid argument"):
         clone(int, flags=0x800)  # CLONE_SIGHAND, which needs CLONE_VM
-    assert EVENTS == ["before", "parent"]
+    assert hook_log == ["before", "parent"]
 
 
 @pytest.mark.filterwarnings("error")
-def test_threads_in_the_parent_lose_no_child(make: Maker) -> None:
-    with threads(2):
-        assert make(threading.active_count).result() == 1
+def test_threads_in_the_parent_lose_no_child(make: Maker, beside: None) -> None:
+    assert threading.active_count() > 1
+    assert make(threading.active_count).result() == 1
 
 
 def test_any_thread_may_spawn(make: Maker) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import re
@@ -18,10 +19,8 @@ import pytest
 from pytest_procsemantics import ChildOverdue, Fork, Thread
 from pytest_procsemantics.spawners import tree
 
-Maker = Any
-
-HANGING: list[Callable[[], None]] = []
-os.register_at_fork(after_in_child=lambda: [hang() for hang in HANGING])
+Maker = Any  # Fork | Clone | Clone3, which differ in what else they take
+Overdue = Callable[..., ChildOverdue]
 
 
 @contextmanager
@@ -45,27 +44,19 @@ def held(acquire: Callable[[], Any], release: Callable[[], Any]) -> Iterator[Non
         holder.join()
 
 
-def message(make: Maker, function: Callable[[], Any]) -> ChildOverdue:
-    child = make(function, timeout=0.3)
-    with pytest.raises(ChildOverdue) as caught:
-        child.result()
-    assert caught.value.seconds == 0.3
-    assert not child.alive
-    return caught.value
-
-
-def test_a_lock_of_a_vanished_thread_is_recognised(make: Maker) -> None:
+def test_a_lock_of_a_vanished_thread_is_recognised(make: Maker, overdue: Overdue) -> None:
     lock = threading.Lock()
 
     def wants_the_lock() -> None:
+        print()
         with lock:
             pass
 
     with held(lock.acquire, lock.release):
-        error = message(make, wants_the_lock)
+        error = overdue(make(wants_the_lock))
     assert error.phase == "callable"
     assert "in wants_the_lock" in error.stacks
-    assert "in message" not in error.stacks  # the parent's own frame
+    assert "in test_a_lock" not in error.stacks  # the parent's own frame
     text = str(error)
     assert re.search(r"threads of the parent at the spawn: \d+; not in the child:\n", text)
     assert re.search(r"^    holder: .* in hold", text, re.M)
@@ -74,64 +65,63 @@ def test_a_lock_of_a_vanished_thread_is_recognised(make: Maker) -> None:
     assert "waits for a lock" in text
 
 
-def test_a_lock_in_c_is_recognised(fork: Fork) -> None:
+def test_a_lock_in_c_is_recognised(fork: Fork, overdue: Overdue) -> None:
     library = ctypes.CDLL(None)
     mutex = ctypes.create_string_buffer(64)  # all zero: PTHREAD_MUTEX_INITIALIZER
 
     def wants_the_mutex() -> None:
+        print()
         library.pthread_mutex_lock(mutex)
 
     with held(
         lambda: library.pthread_mutex_lock(mutex), lambda: library.pthread_mutex_unlock(mutex)
     ):
-        error = message(fork, wants_the_mutex)
+        error = overdue(fork(wants_the_mutex))
     assert "in wants_the_mutex" in error.stacks
     assert "waits for a lock" in str(error)
 
 
+@pytest.mark.usefixtures("hanging_hook")
 def test_a_fork_hook_that_hangs_is_told(make: Maker) -> None:
-    def hook_that_hangs() -> None:
-        time.sleep(60)
-
-    HANGING.append(hook_that_hangs)
-    try:
-        error = message(make, int)
-    finally:
-        HANGING.clear()
-    assert error.phase == "fork hooks"
-    assert "in hook_that_hangs" in error.stacks
+    child = make(int, timeout=0.3)
+    with pytest.raises(ChildOverdue, match="still ran at its deadline") as caught:
+        child.wait()
+    assert caught.value.seconds == 0.3
+    assert caught.value.phase == "fork hooks"
+    assert "in hook_that_hangs" in caught.value.stacks
 
 
-def test_an_end_that_hangs_is_told(fork: Fork) -> None:
+def test_an_end_that_hangs_is_told(fork: Fork, overdue: Overdue) -> None:
     def registers() -> None:
-        import atexit
-
         atexit.register(time.sleep, 60)
+        atexit.register(print)
 
-    assert message(fork, registers).phase == "ending"
+    assert overdue(fork(registers)).phase == "ending"
 
 
-def test_the_descriptor_is_told_that_it_waits_on(fork: Fork) -> None:
+def test_the_descriptor_is_told_that_it_waits_on(fork: Fork, overdue: Overdue) -> None:
     reader, writer = os.pipe()
-    text = str(message(fork, lambda: os.read(reader, 1)))
+    text = str(overdue(fork(lambda: (print(), os.read(reader, 1)))))
     assert f"system call read on descriptor {reader}, pipe:[" in text
     os.close(reader)
     os.close(writer)
 
 
-def test_a_busy_child_is_no_waiting_one(fork: Fork) -> None:
+def test_a_busy_child_is_no_waiting_one(fork: Fork, overdue: Overdue) -> None:
     def spins() -> None:
+        print()
         while True:
             pass
 
-    text = str(message(fork, spins))
+    text = str(overdue(fork(spins), "R"))
     assert "state R" in text
     assert "in spins" in text
     assert "waits for a lock" not in text
 
 
-def test_all_threads_of_the_child_are_shown(fork: Fork) -> None:
+def test_all_threads_of_the_child_are_shown(fork: Fork, overdue: Overdue) -> None:
     def in_a_thread() -> None:
+        print()
         time.sleep(60)
 
     def waits() -> None:
@@ -139,26 +129,32 @@ def test_all_threads_of_the_child_are_shown(fork: Fork) -> None:
         thread.start()
         thread.join()
 
-    stacks = message(fork, waits).stacks
+    stacks = overdue(fork(waits)).stacks
     assert "in in_a_thread" in stacks
     assert "in waits" in stacks
 
 
-def test_a_child_that_has_spawned_still_shows_its_stacks(make: Maker) -> None:
+def test_a_child_that_has_spawned_still_shows_its_stacks(make: Maker, overdue: Overdue) -> None:
     def spawns() -> None:
         make(int).result()
+        print()
         time.sleep(60)
 
-    assert "in spawns" in message(make, spawns).stacks
+    assert "in spawns" in overdue(make(spawns)).stacks
 
 
-def test_a_program_in_the_childs_place_is_told(fork: Fork) -> None:
-    error = message(fork, lambda: os.execv("/bin/sleep", ["sleep", "61"]))
+def test_a_program_in_the_childs_place_is_told(fork: Fork, overdue: Overdue) -> None:
+    reader, writer = os.pipe()
+    line = "echo; read line"
+    child = fork(lambda: (os.dup2(reader, 0), os.execv("/bin/sh", ["sh", "-c", line])))
+    error = overdue(child)
+    os.close(reader)
+    os.close(writer)
     assert error.phase == "program"
-    assert "command line sleep 61" in str(error)
+    assert f"command line sh -c {line}" in str(error)
 
 
-def test_descendants_are_ended_too(make: Maker) -> None:
+def test_descendants_are_ended_too(make: Maker, overdue: Overdue) -> None:
     def has_descendants() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         programs = [
@@ -169,9 +165,8 @@ def test_descendants_are_ended_too(make: Maker) -> None:
         print(programs[0].pid, int(programs[0].stdout.readline()), programs[1].pid)
         time.sleep(60)
 
-    child = make(has_descendants, timeout=1)
-    with pytest.raises(ChildOverdue):
-        child.wait()
+    child = make(has_descendants)
+    overdue(child)
     pids = list(map(int, child.stdout.split()))
     assert len(pids) == 3
     assert {tree.state(pid) for pid in pids} <= {"X", "Z"}
@@ -186,7 +181,7 @@ def test_a_deadline_holds_while_the_test_waits_for_something_else(fork: Fork) ->
     for _ in range(2):
         with pytest.raises(ChildOverdue, match="while nobody waited for it") as caught:
             child.result()
-    assert caught.value.phase == "callable"
+    assert (caught.value.seconds, caught.value.phase) == (0.1, "callable")
     assert "in live" not in caught.value.stacks
 
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -34,21 +34,8 @@ Maker = Exec | PosixSpawn
 PRIMITIVES: dict[str, type[Maker]] = {"exec": Exec, "posix_spawn": PosixSpawn}
 HERE = Path(__file__).parent
 
-HANGING: list[Callable[[], object]] = []
-INTERRUPTED: list[int] = []
-FORKS: list[str] = []
-
-
-def interrupt() -> None:
-    for number in INTERRUPTED:
-        signal.raise_signal(number)
-
-
-os.register_at_fork(
-    before=lambda: FORKS.append("before"),
-    after_in_parent=interrupt,
-    after_in_child=lambda: [hang() for hang in HANGING],
-)
+Has = Callable[[], tuple[list[str], list[int]]]
+Overdue = Callable[[Child[Any]], ChildOverdue]
 
 
 @pytest.fixture(params=PRIMITIVES)
@@ -69,80 +56,11 @@ def execute(monkeypatch: pytest.MonkeyPatch) -> Iterator[Exec]:
         yield execute
 
 
-def descriptors() -> list[str]:
-    return sorted(os.listdir("/proc/self/fd"))
-
-
 def own_function(number: int) -> int:
     return number + 1
 
 
-# --- every end ---
-
-
-class End(NamedTuple):
-    """What is called, and what is seen of it.
-
-    Attributes:
-        call: of ends.py, with its arguments.
-        code: the exit status; negative: the signal.
-        result: what it returns.
-        raises: what `result` raises otherwise, and what the message begins with.
-    """
-
-    call: tuple[Any, ...]
-    code: int
-    result: Any = None
-    raises: tuple[type[BaseException], str] | None = None
-    timeout: float | None = None
-
-
-ENDS = {
-    "returns": End(("returns", 1, "two"), 0, ((1, "two"), {})),
-    "returns None": End(("returns_none",), 0),
-    "returns 100 MB": End(("returns_much",), 0, bytes(100_000_000)),
-    "raises": End(("raises",), 1, raises=(ValueError, r"\('bad', 3\)$")),
-    "raises what has no copy": End(
-        ("raises_what_has_no_copy",), 1, raises=(ChildFailed, r"ends\.Odd: 1 and 2\n.*pickled")
-    ),
-    "returns what has no copy": End(
-        ("returns_what_has_no_copy",), 0, raises=(ChildFailed, ".*lock, can't be pickled: ")
-    ),
-    "asserts": End(("asserts",), 1, raises=(AssertionError, "they differ")),
-    "skips": End(("says", "skip", "no"), 1, raises=(pytest.skip.Exception, "no$")),
-    "fails": End(("says", "fail", "no"), 1, raises=(pytest.fail.Exception, "no$")),
-    "xfails": End(("says", "xfail", "no"), 1, raises=(pytest.xfail.Exception, "no$")),
-    "exits": End(("exits", 3), 3, raises=(ChildFailed, r".* gave no result: SystemExit\(3\)$")),
-    "exits with a message": End(("exits", "sorry"), 1, raises=(ChildFailed, ".*'sorry'")),
-    "leaves": End(("leaves", 7), 7, raises=(ChildFailed, ".* gave no result: exit status 7$")),
-    "executes": End(("executes",), 5, raises=(ChildFailed, ".*exit status 5$")),
-    "is terminated": End(
-        ("is_killed", signal.SIGTERM), -15, raises=(ChildKilled, ".* was killed by SIGTERM$")
-    ),
-    "is killed": End(("is_killed", signal.SIGKILL), -9, raises=(ChildKilled, ".*by SIGKILL$")),
-    "hangs": End(
-        ("hangs",), -9, raises=(ChildOverdue, ".* still ran at its deadline, 0.5 s"), timeout=0.5
-    ),
-    "writes much": End(("chatters",), 0, 1 << 20),
-}
-
-
-@pytest.mark.parametrize("name", ENDS)
-def test_what_is_seen_of_a_functions_end(start: Maker, name: str) -> None:
-    end = ENDS[name]
-    child = start(f"ends:{end.call[0]}", *end.call[1:], timeout=end.timeout)
-    if end.raises is None:
-        assert child.result() == end.result
-    else:
-        kind, message = end.raises
-        with pytest.raises(kind) as caught:
-            child.result()
-        assert re.match(message, str(caught.value)), str(caught.value)
-        assert type(caught.value) is kind
-    assert not child.alive
-    if end.timeout is None:
-        number = child.signal
-        assert (child.exit_code if number is None else -number) == end.code
+# --- ends ---
 
 
 def test_what_is_seen_of_a_programs_end(start: Maker) -> None:
@@ -240,7 +158,7 @@ def test_descriptors_get_their_numbers_though_these_are_taken_here(start: Maker)
     line = f"read x <&{one[0]}; read y <&{other[0]}; echo $x $y; ls /proc/self/fd"
     words = start("bash", "-c", line, fds=fds, stdin=b"").result().split()
     assert words[:2] == ["1", "0"]
-    inherited = {number for number in map(int, descriptors()) if is_inherited(number)}
+    inherited = {number for number in map(int, os.listdir("/proc/self/fd")) if is_inherited(number)}
     unexpected = set(map(int, words[2:])) - {0, 1, 2, *fds} - inherited
     assert len(unexpected) == 1  # that of the listing itself
     os.close(one[0])
@@ -324,6 +242,7 @@ def test_signals_that_python_ignores_are_at_their_defaults(start: Maker) -> None
 )
 def test_an_error_names_program_or_step(
     start: Maker,
+    has: Has,
     line: tuple[str, ...],
     words: dict[str, Any],
     number: int,
@@ -335,12 +254,11 @@ def test_an_error_names_program_or_step(
         (tmp_path / name).write_text(content)
         (tmp_path / name).chmod(0o700)
     monkeypatch.chdir(tmp_path)
-    before, children = descriptors(), tree.children(os.getpid())
+    before = has()
     with pytest.raises(OSError, match=rf"{start.primitive}: {message}$") as caught:
         start(*line, **words)
     assert caught.value.errno == number
-    assert descriptors() == before
-    assert tree.children(os.getpid()) == children
+    assert has() == before
 
 
 def test_an_error_names_the_folder(execute: Exec) -> None:
@@ -364,32 +282,25 @@ def test_an_error_names_the_folder(execute: Exec) -> None:
     ],
 )
 def test_wrong_use_is_refused(
-    start: Maker, line: tuple[Any, ...], words: dict[str, Any], kind: type[Exception], message: str
+    start: Maker,
+    has: Has,
+    line: tuple[Any, ...],
+    words: dict[str, Any],
+    kind: type[Exception],
+    message: str,
 ) -> None:
-    before = descriptors()
+    before = has()
     with pytest.raises(kind, match=message):
         start(*line, **words)
-    assert descriptors() == before
+    assert has() == before
 
 
 # --- fork hooks, threads, interrupts ---
 
 
-def test_fork_hooks_run_with_exec_only(start: Maker) -> None:
-    FORKS.clear()
+def test_fork_hooks_run_with_exec_only(start: Maker, hook_log: list[str]) -> None:
     start("true").result()
-    assert FORKS.count("before") == (start.primitive == "exec")
-
-
-@pytest.fixture
-def beside() -> Iterator[None]:
-    """A thread that does nothing."""
-    done = threading.Event()
-    thread = threading.Thread(target=done.wait)
-    thread.start()
-    yield
-    done.set()
-    thread.join()
+    assert hook_log == (["before", "parent"] if start.primitive == "exec" else [])
 
 
 @pytest.mark.filterwarnings("error")
@@ -437,12 +348,12 @@ def test_who_holds_the_pipe_of_another_start_does_not_delay_it(
 
 
 def test_an_interrupt_in_the_midst_of_a_start_leaves_no_child(
-    start: Maker, monkeypatch: pytest.MonkeyPatch
+    start: Maker, has: Has, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupts(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before, children = descriptors(), tree.children(os.getpid())
+    before = has()
     for place, name in ((Child, "__init__"), (Table, "note"), (program, "_word")):
         with monkeypatch.context() as patch:
             patch.setattr(place, name, interrupts)
@@ -450,21 +361,15 @@ def test_an_interrupt_in_the_midst_of_a_start_leaves_no_child(
                 continue
             with pytest.raises(KeyboardInterrupt):
                 start("sleep", "60")
-        assert descriptors() == before
-        assert tree.children(os.getpid()) == children
+        assert has() == before
 
 
-@pytest.mark.usefixtures("interruptible")
-def test_an_interrupt_in_a_fork_hook_is_not_lost(execute: Exec) -> None:
-    before, children = descriptors(), tree.children(os.getpid())
-    INTERRUPTED.append(signal.SIGINT)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            execute("sleep", "60")
-    finally:
-        INTERRUPTED.clear()
-    assert descriptors() == before
-    assert tree.children(os.getpid()) == children
+@pytest.mark.usefixtures("interrupting_hook")
+def test_an_interrupt_in_a_fork_hook_is_not_lost(execute: Exec, has: Has) -> None:
+    before = has()
+    with pytest.raises(KeyboardInterrupt):
+        execute("sleep", "60")
+    assert has() == before
 
 
 CLOSED = """
@@ -485,32 +390,19 @@ def test_standard_streams_that_are_closed_here_are_open_there() -> None:
     subprocess.run([sys.executable, "-c", CLOSED], env=environment, check=True)
 
 
-def test_nothing_is_left(start: Maker) -> None:
+def test_nothing_is_left(start: Maker, has: Has) -> None:
     start("true").result()
-    before, children = descriptors(), tree.children(os.getpid())
+    before = has()
     for _ in range(10):
         start("cat", stdin=b"x", fds={7: 0}).result()
     start("ends:returns_none").result()
-    assert descriptors() == before
-    assert tree.children(os.getpid()) == children
+    assert has() == before
 
 
 # --- deadlines ---
 
 
-def overdue(child: Child[Any]) -> ChildOverdue:
-    """The error of a child whose deadline comes when it has written a line, and rests."""
-    limit = time.monotonic() + 25
-    while "\n" not in child.stdout or tree.state(child.pid) != "S":
-        assert child.alive and time.monotonic() < limit
-        time.sleep(0.01)
-    child.timeout = 0
-    with pytest.raises(ChildOverdue) as caught:
-        child.wait()
-    return caught.value
-
-
-def test_a_program_that_hangs_is_told(start: Maker) -> None:
+def test_a_program_that_hangs_is_told(start: Maker, overdue: Overdue) -> None:
     reader, writer = os.pipe()
     error = overdue(start("sh", "-c", "echo; read line", stdin=reader))
     os.close(reader)
@@ -521,7 +413,7 @@ def test_a_program_that_hangs_is_told(start: Maker) -> None:
 
 
 def test_a_function_that_hangs_is_told_with_its_stack_and_its_descendants_end(
-    start: Maker,
+    start: Maker, overdue: Overdue
 ) -> None:
     child = start("ends:hangs_with_descendants")
     error = overdue(child)
@@ -531,7 +423,9 @@ def test_a_function_that_hangs_is_told_with_its_stack_and_its_descendants_end(
     assert tree.state(int(child.stdout)) in "XZ"
 
 
-def test_no_lock_of_the_parents_threads_is_to_blame(start: Maker, beside: None) -> None:
+def test_no_lock_of_the_parents_threads_is_to_blame(
+    start: Maker, overdue: Overdue, beside: None
+) -> None:
     text = str(overdue(start("ends:waits_for_a_lock")))
     assert "wait channel futex" in text
     assert "in waits_for_a_lock" in text
@@ -539,24 +433,18 @@ def test_no_lock_of_the_parents_threads_is_to_blame(start: Maker, beside: None) 
 
 
 def test_an_interpreter_that_does_not_come_to_its_function_is_told(
-    start: Maker, tmp_path: Path
+    start: Maker, overdue: Overdue, tmp_path: Path
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text("import time; print(flush=True); time.sleep(99)")
     env = {**os.environ, "PYTHONPATH": str(tmp_path)}
     assert overdue(start("ends:returns_none", env=env)).phase == "start-up"
 
 
+@pytest.mark.usefixtures("hanging_hook")
 @pytest.mark.parametrize("what", ["true", "ends:returns_none"])
 def test_a_fork_hook_that_hangs_before_the_program_is_told(execute: Exec, what: str) -> None:
-    def hook_that_hangs() -> None:
-        time.sleep(60)
-
-    HANGING.append(hook_that_hangs)
-    try:
-        with pytest.raises(ChildOverdue) as caught:
-            execute(what, timeout=1).wait()
-    finally:
-        HANGING.clear()
+    with pytest.raises(ChildOverdue) as caught:
+        execute(what, timeout=0.3).wait()
     assert caught.value.phase == "fork hooks"
     assert "in hook_that_hangs" in caught.value.stacks
 
