@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -22,10 +23,18 @@ Hook = Callable[[], object]
 LOG: list[str] = []
 IN_PARENT: list[Hook] = []
 IN_CHILD: list[Hook] = []
+
+
+def run(word: str, hooks: list[Hook]) -> None:
+    LOG.append(word)
+    for hook in hooks:
+        hook()
+
+
 os.register_at_fork(
-    before=lambda: LOG.append("before"),
-    after_in_parent=lambda: [LOG.append("parent"), *(hook() for hook in IN_PARENT)],
-    after_in_child=lambda: [LOG.append("child"), *(hook() for hook in IN_CHILD)],
+    before=partial(run, "before", []),
+    after_in_parent=partial(run, "parent", IN_PARENT),
+    after_in_child=partial(run, "child", IN_CHILD),
 )
 
 

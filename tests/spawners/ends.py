@@ -1,4 +1,7 @@
-"""What functions in a fresh interpreter can come to; test_programs.py has them called by name."""
+"""Every end that a callable can come to, for test_matrix.py; and what other tests have a fresh interpreter call.
+
+A fresh interpreter imports this file for each of them, so it imports little itself.
+"""
 
 from __future__ import annotations
 
@@ -44,9 +47,12 @@ def raises_what_has_no_copy() -> None:
     raise Odd(1, 2)
 
 
-def asserts() -> None:
-    found = [1, 2]
-    assert found == [1, 3], "they differ"
+def raises_a_base_exception() -> None:
+    raise GeneratorExit("no")
+
+
+def interrupts() -> None:
+    raise KeyboardInterrupt
 
 
 def says(word: str, message: str) -> None:
@@ -71,9 +77,15 @@ def is_killed(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-def hangs(*words: object) -> None:
-    print(*words)
-    time.sleep(99)
+def hangs() -> None:
+    while True:
+        time.sleep(0.01)  # a thread is ended where it runs Python code
+
+
+def chatters() -> int:
+    for number in range(20_000):
+        print(number, "x" * 50)
+    return os.write(2, b"y" * (1 << 20))
 
 
 def waits_for_a_lock() -> None:
@@ -85,13 +97,8 @@ def waits_for_a_lock() -> None:
 
 def hangs_with_descendants() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    hangs(subprocess.Popen(["setsid", "sleep", "99"]).pid)
-
-
-def chatters() -> int:
-    for number in range(20_000):
-        print(number, "x" * 50)
-    return os.write(2, b"y" * (1 << 20))
+    print(subprocess.Popen(["setsid", "sleep", "99"]).pid)
+    time.sleep(99)
 
 
 def prints_and_leaves() -> None:

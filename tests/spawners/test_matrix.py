@@ -1,170 +1,158 @@
-"""Every primitive with every end that a callable can come to: the same is seen in the parent."""
+"""Every fixture with every end that a callable can come to, with pytest-xdist and without: the same is seen."""
 
 from __future__ import annotations
 
 import os
 import re
 import signal
-import sys
-import threading
-import time
-from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from pytest_procsemantics import (
-    ChildFailed,
-    ChildKilled,
-    ChildOverdue,
-    Clone,
-    Clone3,
-    Fork,
-    Thread,
-    ThreadChild,
-)
-from pytest_procsemantics.spawners.support import why_not
+import pytest_procsemantics
+from pytest_procsemantics import ChildFailed, ChildKilled, ChildOverdue, Thread
+from pytest_procsemantics.spawners.support import REASONS, why_not
 
-PRIMITIVES: dict[str, type[Fork | Clone | Clone3 | Thread]] = {
-    "fork": Fork,
-    "clone": Clone,
-    "clone3": Clone3,
-    "thread": Thread,
-}
-LARGE = 100_000_000  # bytes
-
-
-class Odd(Exception):
-    """Can be pickled, but not made again."""
-
-    def __init__(self, one: int, two: int) -> None:
-        super().__init__(f"{one} and {two}")
+HERE = Path(__file__).parent
+FRESH = ("exec", "posix_spawn")  # have functions in a fresh interpreter, which imports them
+COPIES = ("fork", "clone", "clone3")
+SECONDS = 60  # for a child of which nothing is late
 
 
 class End(NamedTuple):
-    """What a callable does, and what is seen of it.
+    """What a child runs, and what is seen of it.
 
     Attributes:
-        raises: what `result` raises, and what the message begins with.
-        result: what it returns otherwise.
-        code: the exit status; negative: the signal.
+        call: a function of ends.py, or of this file, with its arguments.
+        code: the exit status, or minus the signal; None: that depends on when it was ended.
+        result: what `result` returns.
+        raises: what it raises otherwise, and what the message begins with.
+        timeout: seconds to the child's deadline.
     """
 
-    callable: Callable[[], Any]
-    code: int
+    call: tuple[Any, ...]
+    code: int | None
     result: Any = None
     raises: tuple[type[BaseException], str] | None = None
-    timeout: float | None = None
+    timeout: float = SECONDS
 
 
-def says(error: BaseException) -> Callable[[], None]:
-    def end() -> None:
-        raise error
-
-    return end
-
-
-def compares() -> None:
+def asserts() -> None:
+    """pytest rewrites assertions of this file."""
     found = [1, 2]
     assert found == [1, 3]
 
 
-def chatters() -> int:
-    for number in range(20_000):
-        print(number, "x" * 50)
-    return os.write(2, b"y" * (1 << 20))
+def fails_with(call: tuple[Any, ...], code: int, message: str) -> End:
+    return End(call, code, raises=(ChildFailed, message))
 
 
-def kills(number: int) -> Callable[[], None]:
-    return lambda: os.kill(os.getpid(), number)
-
-
+# What a thread can come to as well.
 ANYWHERE = {
-    "returns": End(lambda: {"a": [1, 2.5]}, 0, {"a": [1, 2.5]}),
-    "returns None": End(lambda: None, 0),
-    "returns 100 MB": End(lambda: bytes(LARGE), 0, bytes(LARGE)),
-    "raises": End(says(ValueError("bad", 3)), 1, raises=(ValueError, r"\('bad', 3\)$")),
-    "asserts": End(compares, 1, raises=(AssertionError, r"assert \[1, 2\] == \[1, 3\]\n")),
-    "skips": End(lambda: pytest.skip("not here"), 1, raises=(pytest.skip.Exception, "not here$")),
-    "fails": End(lambda: pytest.fail("broken"), 1, raises=(pytest.fail.Exception, "broken$")),
-    "xfails": End(lambda: pytest.xfail("known"), 1, raises=(pytest.xfail.Exception, "known$")),
-    "exits": End(
-        lambda: sys.exit(3), 3, raises=(ChildFailed, r".* gave no result: SystemExit\(3\)$")
-    ),
-    "exits at 0": End(lambda: sys.exit(), 0, raises=(ChildFailed, r".*SystemExit\(None\)$")),
-    "exits with a message": End(lambda: sys.exit("sorry"), 1, raises=(ChildFailed, ".*'sorry'")),
-    "exits above 255": End(lambda: sys.exit(259), 3, raises=(ChildFailed, ".*259")),
-    "raises a base exception": End(says(GeneratorExit("no")), 1, raises=(GeneratorExit, "no$")),
-}
-PROCESSES = {
-    "raises what has no copy": End(
-        says(Odd(1, 2)), 1, raises=(ChildFailed, r"\S*\.Odd: 1 and 2\n.*pickled")
-    ),
-    "returns what has no copy": End(
-        threading.Lock, 0, raises=(ChildFailed, ".*lock, can't be pickled: ")
-    ),
-    "interrupts": End(says(KeyboardInterrupt()), 1, raises=(ChildFailed, "KeyboardInterrupt")),
-    "leaves": End(
-        lambda: os._exit(7), 7, raises=(ChildFailed, ".* gave no result: exit status 7$")
-    ),
-    "leaves at 0": End(
-        lambda: os._exit(0), 0, raises=(ChildFailed, ".* gave no result: exit status 0$")
-    ),
-    "executes": End(
-        lambda: os.execv("/bin/sh", ["sh", "-c", "exit 5"]),
-        5,
-        raises=(ChildFailed, ".*exit status 5$"),
-    ),
-    "is terminated": End(
-        kills(signal.SIGTERM), -15, raises=(ChildKilled, ".* was killed by SIGTERM$")
-    ),
-    "is killed": End(kills(signal.SIGKILL), -9, raises=(ChildKilled, ".* was killed by SIGKILL$")),
-    "aborts": End(
-        lambda: signal.raise_signal(signal.SIGRTMIN),
-        -34,
-        raises=(ChildKilled, r".* SIGRTMIN(\+0)?$"),
-    ),
+    "returns": End(("returns", 1, "two"), 0, ((1, "two"), {})),
+    "returns None": End(("returns_none",), 0),
+    "returns 100 MB": End(("returns_much",), 0, bytes(100_000_000)),
+    "raises": End(("raises",), 1, raises=(ValueError, r"\('bad', 3\)$")),
+    "raises a base exception": End(("raises_a_base_exception",), 1, raises=(GeneratorExit, "no$")),
+    "asserts": End((asserts,), 1, raises=(AssertionError, r"assert \[1, 2\] == \[1, 3\]")),
+    "skips": End(("says", "skip", "no"), 1, raises=(pytest.skip.Exception, "no$")),
+    "fails": End(("says", "fail", "no"), 1, raises=(pytest.fail.Exception, "no$")),
+    "xfails": End(("says", "xfail", "no"), 1, raises=(pytest.xfail.Exception, "no$")),
+    "exits": fails_with(("exits", 3), 3, r".* gave no result: SystemExit\(3\)$"),
+    "exits at 0": fails_with(("exits",), 0, r".*SystemExit\(None\)$"),
+    "exits above 255": fails_with(("exits", 259), 3, r".*SystemExit\(259\)$"),
+    "exits with a message": fails_with(("exits", "sorry"), 1, ".*'sorry'"),
     "hangs": End(
-        lambda: time.sleep(99),
-        -9,
-        raises=(ChildOverdue, ".* still ran at its deadline, 0.3 s"),
-        timeout=0.3,
+        ("hangs",), None, raises=(ChildOverdue, ".* still ran at its deadline, 0.4 s"), timeout=0.4
     ),
-    "writes much": End(chatters, 0, 1 << 20),
+    "writes much": End(("chatters",), 0, 1 << 20),
 }
-
-
-# A thread shares its end with the process, and its objects.
-PAIRS = [
-    *((primitive, end) for primitive in PRIMITIVES for end in ANYWHERE),
-    *((primitive, end) for primitive in PRIMITIVES if primitive != "thread" for end in PROCESSES),
+IN_A_PROCESS = {
+    "raises what has no copy": fails_with(
+        ("raises_what_has_no_copy",), 1, r"ends\.Odd: 1 and 2\n.*pickled"
+    ),
+    "returns what has no copy": fails_with(
+        ("returns_what_has_no_copy",), 0, ".*lock, can't be pickled: "
+    ),
+    "interrupts": fails_with(("interrupts",), 1, "KeyboardInterrupt"),
+    "leaves": fails_with(("leaves", 7), 7, ".* gave no result: exit status 7$"),
+    "leaves at 0": fails_with(("leaves", 0), 0, ".* gave no result: exit status 0$"),
+    "executes": fails_with(("executes",), 5, ".*exit status 5$"),
+    "is terminated": End(
+        ("is_killed", signal.SIGTERM), -15, raises=(ChildKilled, ".* was killed by SIGTERM$")
+    ),
+    "is killed": End(
+        ("is_killed", signal.SIGKILL), -9, raises=(ChildKilled, ".* was killed by SIGKILL$")
+    ),
+    "is killed by a real-time signal": End(
+        ("is_killed", 34), -34, raises=(ChildKilled, r".* SIGRTMIN(\+0)?$")
+    ),
+}
+# The other ends of a thread would be those of pytest.
+CELLS = [
+    *((primitive, end) for primitive in COPIES + FRESH for end in ANYWHERE | IN_A_PROCESS),
+    *(("thread", end) for end in ANYWHERE),
 ]
 
 
-@pytest.mark.parametrize(("primitive", "name"), PAIRS)
-def test_what_is_seen_of_an_end(primitive: str, name: str) -> None:
-    if reason := why_not(primitive):
-        pytest.skip(reason)
-    end = {**ANYWHERE, **PROCESSES}[name]
-    with PRIMITIVES[primitive](timeout=30) as spawn:
-        child: Any = spawn(end.callable, timeout=end.timeout)
-        if end.raises is None:
-            assert child.result() == end.result
-        else:
-            kind, message = end.raises
-            with pytest.raises(kind) as caught:
-                child.result()
-            assert re.match(message, str(caught.value)), str(caught.value)
-            assert type(caught.value) is kind
-        assert not child.alive
-        if end.timeout is None:
-            assert status(child) == end.code
+@pytest.mark.parametrize(("primitive", "end"), CELLS)
+def test_what_is_seen_of_an_end(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, primitive: str, end: str
+) -> None:
+    monkeypatch.syspath_prepend(HERE)
+    spawn = request.getfixturevalue(f"spawn_{primitive}")
+    (function, *arguments), code, result, raises, timeout = (ANYWHERE | IN_A_PROCESS)[end]
+    if isinstance(function, str):
+        fresh, here = f"ends:{function}", getattr(import_module("ends"), function)
+        function = fresh if primitive in FRESH else here
+    child = spawn(function, *arguments, timeout=timeout)
+    if raises is None:
+        assert child.result() == result
+    else:
+        kind, message = raises
+        with pytest.raises(kind) as caught:
+            child.result()
+        assert re.match(message, str(caught.value)), str(caught.value)
+        assert type(caught.value) is kind
+    assert not child.alive
+    assert code is None or status(child) == code
 
 
 def status(child: Any) -> int:
-    """The exit status; negative: the signal."""
-    if isinstance(child, ThreadChild):
-        return child.exit_code
-    code, number = child.exit_code, child.signal
-    assert (code is None) is (number is not None)
-    return int(-number if code is None else code)
+    """The exit status, or minus the signal."""
+    number: int | None = getattr(child, "signal", None)  # a thread has none
+    code: int | None = child.exit_code
+    if code is None:
+        assert number is not None
+        return -number
+    assert number is None
+    return code
+
+
+def test_a_thread_copies_nothing(spawn_thread: Thread, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(HERE)
+    ends = import_module("ends")
+    child = spawn_thread(ends.returns_what_has_no_copy)
+    assert child.result() is child.result()
+    failed = spawn_thread(ends.raises_what_has_no_copy)
+    with pytest.raises(ends.Odd, match=r"^1 and 2$"):
+        failed.result()
+    assert failed.exit_code == 1
+
+
+def test_the_same_is_seen_in_the_other_mode(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    monkeypatch.setenv("PYTHONPATH", str(Path(pytest_procsemantics.__file__).parents[1]))
+    for name in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"):
+        monkeypatch.delenv(name, raising=False)
+    plugins = ["-p", "xdist", *(() if is_worker else ("-n", "1"))]
+    result = pytester.runpytest_subprocess(
+        *plugins, "-p", "no:randomly", __file__, "-k", "test_what_is_seen"
+    )
+    missing = {one: why_not(one) is not None for one in REASONS}
+    skipped = sum(missing[primitive] for primitive, _ in CELLS)
+    result.assert_outcomes(passed=len(CELLS) - skipped, skipped=skipped)
