@@ -123,7 +123,9 @@ class Facts:
                 stacks = own_frames(
                     Records.parse(way_back.read(back, begin)).stray.decode(errors="replace")
                 )
-        return cls(phase, tuple(lines), stacks, "futex" in channel)
+        # Not every kernel tells the channel.
+        is_locked = "futex" in channel or "system call futex" in lines
+        return cls(phase, tuple(lines), stacks, is_locked)
 
     def message(self, who: str, seconds: float, beside: Beside | None) -> str:
         """All of it for people; the first line says what was awaited."""

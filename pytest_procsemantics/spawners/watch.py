@@ -1,7 +1,7 @@
 """A watcher beside this process: it ends the children, with their descendants, when nobody else does.
 
-That is when this process died without a word (SIGKILL, os._exit), and when a child is past its deadline while the
-test waits for something else. It is started at the first spawn and is no child of this process: tests wait for any
+That is when this process died without a word (SIGKILL, os._exit), or as a worker of pytest-xdist lost the process that
+controls it, and when a child is past its deadline while the test waits for something else. It is started at the first spawn and is no child of this process: tests wait for any
 child, and count them. The children stand in a table in memory that both have, so a spawn costs no message.
 """
 
@@ -32,7 +32,8 @@ ENDED = -1.0  # the watcher ended it for its deadline
 TICK = 1.0  # seconds between two looks at the deadlines
 GRACE = 2.0  # seconds after a deadline that the parent has to notice it, with a better message
 DUMPING = 2.0  # seconds for a child to write its stacks and end
-TABLE, PARENT = 3, 4  # the watcher's descriptors
+TABLE, PARENT, CONTROLLER = 3, 4, 5  # the watcher's descriptors; the last one only beside a worker
+WORKER = "PYTEST_XDIST_WORKER"  # a variable that its workers have
 
 START = (
     "import sys; sys.path.insert(0, sys.argv[1]);"
@@ -98,17 +99,20 @@ def _started(listened: int) -> mmap.mmap:
         os.ftruncate(table, SIZE)
         view = mmap.mmap(table, SIZE)
         SLOT.pack_into(view, LISTENED, listened, 0.0)
-        parent = os.pidfd_open(os.getpid())
+        given = [table, os.pidfd_open(os.getpid())]
         try:
+            # A worker in a call that blocks goes on for seconds without its controller.
+            if WORKER in os.environ:
+                given.append(os.pidfd_open(os.getppid()))
             root = str(Path(__file__).resolve().parents[2])
             environment = {name: os.environ[name] for name in PASSED if name in os.environ}
             line = ["sh", "-c", SHELL, "sh", sys.executable, "-SsB", "-c", START, root]
             null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
             # Out of the way of each other first.
-            moved = [fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, 10) for one in (table, parent)]
+            moved = [fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, 10) for one in given]
             try:
-                pairs = zip(moved, (TABLE, PARENT), strict=True)
-                actions = [*null, *((os.POSIX_SPAWN_DUP2, *pair) for pair in pairs)]
+                places = enumerate(moved, TABLE)
+                actions = [*null, *((os.POSIX_SPAWN_DUP2, *place[::-1]) for place in places)]
                 pid = os.posix_spawn("/bin/sh", line, environment, file_actions=actions)
             finally:
                 for descriptor in moved:
@@ -116,7 +120,8 @@ def _started(listened: int) -> mmap.mmap:
             with suppress(ChildProcessError):  # SIGCHLD is ignored
                 os.waitpid(pid, 0)
         finally:
-            os.close(parent)
+            for descriptor in given[1:]:
+                os.close(descriptor)
     finally:
         os.close(table)
     return view
@@ -144,16 +149,30 @@ def main() -> None:
     """Watch until the parent has ended."""
     os.setsid()
     os.chdir("/")
-    os.closerange(PARENT + 1, os.sysconf("SC_OPEN_MAX"))
+    waiting = {PARENT, CONTROLLER} if is_open(CONTROLLER) else {PARENT}
+    os.closerange(max(waiting) + 1, os.sysconf("SC_OPEN_MAX"))
     view = mmap.mmap(TABLE, SIZE)
-    while not select.select((PARENT,), (), (), TICK)[0]:
+    while PARENT in waiting:
+        ended = select.select(waiting, (), (), TICK)[0]
+        if ended:
+            waiting.difference_update(ended)
+            for _, pid, _ in _watched(view):
+                _end(pid, 0)
+            continue
         now = time.monotonic()
         for slot, pid, deadline in _watched(view):
             if 0 < deadline < now - GRACE:
                 SLOT.pack_into(view, slot * SLOT.size, pid, ENDED)
                 _end(pid, SLOT.unpack_from(view, LISTENED)[0])
-    for _, pid, _ in _watched(view):
-        _end(pid, 0)
+
+
+def is_open(descriptor: int) -> bool:
+    """Whether this process has been given a descriptor."""
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 def _watched(view: mmap.mmap) -> Iterator[tuple[int, int, float]]:

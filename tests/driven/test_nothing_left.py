@@ -43,7 +43,8 @@ class Report:
         seen: processes below the driver before the end.
         status: the driver's exit status, or minus the signal that ended it.
         processes, files, mounts, groups: what is left.
-        errors: the driver's standard error.
+        seconds: until nothing was.
+        output, errors: the driver's standard output, from "ready" on, and error.
     """
 
     seen: int
@@ -52,6 +53,8 @@ class Report:
     files: list[str]
     mounts: list[str]
     groups: list[str]
+    seconds: float
+    output: str
     errors: str
 
 
@@ -61,7 +64,13 @@ def oversee(command: list[str], whom: str = "nobody", number: int = 0, moment: f
     Returns:
         The report, for what else there is to say.
     """
-    overseer = [sys.executable, str(FOLDER / "overseer.py"), whom, str(int(number)), str(moment)]
+    overseer = [
+        sys.executable,
+        str(FOLDER.parent / "overseer.py"),
+        whom,
+        str(int(number)),
+        str(moment),
+    ]
     folders = [
         str(Path(pytest_procsemantics.__file__).parents[1]),
         os.environ.get("PYTHONPATH", ""),
@@ -126,25 +135,25 @@ def test_the_driver_raises(spec: str, plants: str) -> None:
 
 
 def test_the_driver_is_interrupted(spec: str, plants: str) -> None:
-    report = oversee(planter(spec, plants, "wait"), "driver", signal.SIGINT)
+    report = oversee(planter(spec, plants, "wait"), "group", signal.SIGINT)
     assert report.errors.endswith("KeyboardInterrupt\n")
     assert report.status == -signal.SIGINT
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_the_driver_is_killed(spec: str, plants: str, number: int) -> None:
-    report = oversee(planter(spec, plants, "wait"), "driver", number)
+    report = oversee(planter(spec, plants, "wait"), "group", number)
     assert report.status == -number
 
 
 def test_the_hub_is_killed(spec: str, plants: str) -> None:
-    report = oversee(planter(spec, plants, "wait"), "command", signal.SIGKILL)
+    report = oversee(planter(spec, plants, "wait"), "grandchild", signal.SIGKILL)
     assert "TargetLost: the agent's stream ended" in report.errors
     assert report.status == 1
 
 
 def test_the_keeper_is_told_to_end(spec: str, plants: str) -> None:
-    report = oversee(planter(spec, plants, "wait"), "keeper", signal.SIGTERM)
+    report = oversee(planter(spec, plants, "wait"), "child", signal.SIGTERM)
     assert "TargetLost: the agent's stream ended" in report.errors
     assert report.status == 1
 
@@ -152,7 +161,7 @@ def test_the_keeper_is_told_to_end(spec: str, plants: str) -> None:
 def test_the_keeper_is_killed(spec: str, plants: str) -> None:
     if "qemu" in spec:
         pytest.skip("qemu-user has no sub-reapers: orphans are known to the keeper only")
-    report = oversee(planter(spec, plants, "return"), "keeper", signal.SIGKILL)
+    report = oversee(planter(spec, plants, "return"), "child", signal.SIGKILL)
     assert report.status == 0, report.errors
 
 
@@ -160,7 +169,7 @@ def test_the_driver_is_killed_at_some_moment() -> None:
     source = random.Random(7)
     for _ in range(MOMENTS):
         moment = source.uniform(0, 0.2)
-        oversee(planter("local", ALL, "loop"), "driver", signal.SIGKILL, moment)
+        oversee(planter("local", ALL, "loop"), "group", signal.SIGKILL, moment)
 
 
 TEST = """
@@ -195,7 +204,7 @@ def test_pytest_is_ended(tmp_path: Path, number: int, workers: list[str]) -> Non
     options = ["-p", "no:cacheprovider", "-p", "no:randomly", "--rootdir", str(tmp_path)]
     options += ["--basetemp", str(tmp_path / "base")]  # pytest's own folders are its own affair
     report = oversee(
-        [sys.executable, "-m", "pytest", *options, *workers, str(tmp_path)], "driver", number
+        [sys.executable, "-m", "pytest", *options, *workers, str(tmp_path)], "group", number
     )
     assert report.status == (pytest.ExitCode.INTERRUPTED if number == signal.SIGINT else -number)
 

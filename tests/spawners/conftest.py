@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +61,12 @@ def has() -> Callable[[], tuple[list[str], list[int]]]:
     return lambda: (sorted(os.listdir("/proc/self/fd")), tree.children(os.getpid()))
 
 
+def rests(pid: int, state: str) -> bool:
+    """Whether a process is in a state, and in S waits for something: it has the letter a little before that."""
+    channel = Path(f"/proc/{pid}/wchan").read_text()
+    return tree.state(pid) == state and (state != "S" or channel not in ("", "0"))
+
+
 @pytest.fixture
 def overdue() -> Callable[..., ChildOverdue]:
     """Gives the error of a child whose deadline comes when it has printed a line, and then is in a state.
@@ -69,7 +76,7 @@ def overdue() -> Callable[..., ChildOverdue]:
 
     def overdue(child: Child[object], state: str = "S") -> ChildOverdue:
         limit = time.monotonic() + 20
-        while "\n" not in child.stdout or tree.state(child.pid) != state:
+        while "\n" not in child.stdout or not rests(child.pid, state):
             assert child.alive and time.monotonic() < limit
             time.sleep(0.001)
         child.timeout = 0

@@ -1,20 +1,17 @@
-"""The fixtures in a suite of somebody's own: verdicts, capture, and the ways in which a run is cut short."""
+"""The fixtures in a suite of somebody's own: verdicts, markers, capture."""
 
 from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import pytest_procsemantics
-from pytest_procsemantics.spawners import tree
 from pytest_procsemantics.spawners.support import why_not
 
 SUITE = """
@@ -56,26 +53,68 @@ def test_of_another_spawn(spawn):
     assert spawn == 1
 """
 
+# In a folder that sys.path does not have.
+PROGRAMS = """
+import os
+import pytest
+
+def compares():
+    found = [1, 2]
+    assert found == [1, 3]
+
+def skips():
+    pytest.skip("not this program")
+
+@pytest.mark.procsem_primitives("exec", "posix_spawn", "fork")
+def test_each(spawn):
+    assert spawn(os.getppid).result() == os.getpid()
+
+@pytest.mark.procsem_primitives("exec", "fork")
+def test_lambda(spawn):
+    assert spawn(lambda: 5).result() == 5
+
+def test_program(spawn_exec, spawn_posix_spawn):
+    assert spawn_exec("echo", "x").result() == spawn_posix_spawn("echo", "x").result()
+
+def test_skips(spawn_exec):
+    spawn_exec(skips).result()
+
+def test_fails(spawn_posix_spawn):
+    spawn_posix_spawn(compares).result()
+
+def test_missing(spawn_exec):
+    with pytest.raises(FileNotFoundError):
+        spawn_exec("nonesuch")
+"""
+
 
 def test_a_child_decides_over_its_test(
     pytester: pytest.Pytester, run: Callable[..., pytest.RunResult]
 ) -> None:
     pytester.makepyfile(SUITE)
-    result = run("-rsx")
+    (pytester.mkdir("below") / "test_programs.py").write_text(PROGRAMS)
+    result = run("-rsx", "--import-mode=importlib")
     primitives = ("fork", "clone", "clone3")
     missing = len([name for name in primitives if why_not(name)])
-    result.assert_outcomes(passed=7 - missing, skipped=1 + missing, failed=3, xfailed=1, warnings=1)
+    result.assert_outcomes(
+        passed=13 - missing, skipped=2 + missing, failed=5, xfailed=1, warnings=1
+    )
     result.stdout.fnmatch_lines_random(
         [
             "SKIPPED*test_a_child_decides_over_its_test.py:*: not today",
+            "SKIPPED*: not this program",
             "E       Failed: broken",
             "E       assert [[]1, 2[]] == [[]1, 3[]]",
             "E*At index 1 diff: 2 != 3",
+            "    assert found == [[]1, 3[]]",
             "E       ZeroDivisionError: division by zero",
             "    return 1 / 0",
             "*UserWarning: worn out",
+            "E*TypeError: exec: a fresh interpreter can't import test_lambda.<locals>.<lambda> of *",
         ]
     )
+    failures = re.findall(r"^_+ (\S+) _+\n.*?(?=^_{3,} )", result.stdout.str(), re.M | re.S)
+    assert "test_fails" in failures
 
 
 @pytest.mark.parametrize("names", ["'vfork2'", "", "'fork', where='here'"])
@@ -107,120 +146,24 @@ def test_talks(spawn_fork):
 """
 
 
-HANGING = """
-import os, signal, sys, subprocess, time
-import pytest
-
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background ignores it
-
-def hangs(path):
-    program = subprocess.Popen(["setsid", "sleep", "600"])
-    with open(path + "~", "w") as file:
-        file.write(f"{os.getpid()} {program.pid}")
-    os.rename(path + "~", path)
-    time.sleep(600)
-
-@pytest.mark.parametrize("number", range(2))
-def test_hangs(spawn_fork, number):
-    spawn_fork(hangs, f"pids-{number}", timeout=600).wait()
-"""
-
-
-class Pytest:
-    """A pytest of its own."""
-
-    def __init__(self, folder: Path, suite: str, *arguments: str) -> None:
-        (folder / "test_it.py").write_text(suite)
-        self.folder = folder
-        line = [sys.executable, "-m", "pytest", "-p", "pytest_procsemantics.plugin"]
-        self.process = subprocess.Popen(
-            [*line, "-p", "no:cacheprovider", "-c", os.devnull, *arguments, "test_it.py"],
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(Path(pytest_procsemantics.__file__).parents[1]),
-                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-            },
-        )
-
-    def pids(self, number: int = 0) -> list[int]:
-        """A hanging child, and its child that is in another session."""
-        path = self.folder / f"pids-{number}"
-        limit = time.monotonic() + 60
-        while not path.exists():
-            assert time.monotonic() < limit, self.process.communicate()[0]
-            time.sleep(0.01)
-        return list(map(int, path.read_text().split()))
-
-    def end(self) -> str:
-        """What it printed, after it has ended."""
-        try:
-            return self.process.communicate(timeout=60)[0]
-        finally:
-            self.process.kill()
-            self.process.wait()
-
-
-@pytest.fixture
-def hanging(tmp_path: Path) -> Iterator[Path]:
-    """A folder for a pytest whose children hang."""
-    yield tmp_path
-    for path in tmp_path.glob("pids-*"):
-        for pid in map(int, path.read_text().split()):
-            assert gone(pid), pid
-
-
-def gone(pid: int) -> bool:
-    """Whether a process ends within seconds that a busy machine may need; it is allowed one."""
-    limit = time.monotonic() + 20
-    while tree.state(pid) not in "XZ":
-        if time.monotonic() > limit:
-            return False
-        time.sleep(0.01)
-    return True
-
-
-def test_an_interrupt_ends_children_and_run(hanging: Path) -> None:
-    run = Pytest(hanging, HANGING)
-    run.pids()
-    run.process.send_signal(signal.SIGINT)
-    assert "KeyboardInterrupt" in run.end()
-    assert run.process.returncode == pytest.ExitCode.INTERRUPTED
-
-
-def test_a_timeout_by_signal_fails_the_test_and_goes_on(hanging: Path) -> None:
-    run = Pytest(hanging, HANGING, "-p", "timeout", "--timeout=2", "--timeout-method=signal")
-    output = run.end()
-    assert "2 failed" in output, output
-    assert re.search(r"Failed: Timeout \(?>2\.0s", output), output
-
-
-def test_a_timeout_by_thread_ends_the_children_too(hanging: Path) -> None:
-    run = Pytest(hanging, HANGING, "-p", "timeout", "--timeout=2", "--timeout-method=thread")
-    assert "+ Timeout +" in run.end()
-    assert run.pids()
-
-
-def test_a_killed_pytest_leaves_no_child(hanging: Path) -> None:
-    run = Pytest(hanging, HANGING)
-    run.pids()
-    run.process.kill()
-    run.end()
-
-
-def test_a_killed_worker_leaves_no_child_and_is_reported(hanging: Path) -> None:
-    run = Pytest(hanging, HANGING, "-p", "xdist", "-n", "1", "--max-worker-restart=0")
-    worker = int(Path(f"/proc/{run.pids()[0]}/stat").read_text().rpartition(")")[2].split()[1])
-    os.kill(worker, signal.SIGKILL)
-    assert re.search(r"crashed while running '\S*::test_hangs\[0\]'", run.end())
-
-
 @pytest.mark.parametrize("mode", ["no", "sys", "fd", "tee-sys"])
-def test_each_line_appears_once_with_every_capture(hanging: Path, mode: str) -> None:
-    text = Pytest(hanging, TALKING, f"--capture={mode}").end()
+def test_each_line_appears_once_with_every_capture(tmp_path: Path, mode: str) -> None:
+    (tmp_path / "test_it.py").write_text(TALKING)
+    line = [sys.executable, "-m", "pytest", "-p", "pytest_procsemantics.plugin"]
+    line += ["-p", "no:cacheprovider", "-c", os.devnull, f"--capture={mode}", "test_it.py"]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(pytest_procsemantics.__file__).parents[1]),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
+    text = subprocess.run(
+        line,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ).stdout
     seen = {word: text.count(f"{word}\n") for word in ("printed", "written", "by a shell", "kept")}
     # tee-sys shows what it captures while it comes, and again with the failure.
     assert text.count("from the parent.") == seen["printed"]

@@ -3,8 +3,8 @@
     python overseer.py WHOM SIGNAL MOMENT COMMAND...
 
 It is a sub-reaper: whatever the driver leaves becomes its child, so ECHILD from wait(2) is the
-proof that nothing is left. WHOM is driver, keeper, command, or nobody; MOMENT is a number of seconds
-after the driver's first line.
+proof that nothing is left. WHOM is group (the driver's, as a terminal does), driver, child (the
+driver's first), grandchild, or nobody; MOMENT is a number of seconds after the driver says "ready".
 """
 
 from __future__ import annotations
@@ -121,22 +121,28 @@ def main() -> None:
         time.sleep(float(moment))  # which moment it is, and no evidence
         all_groups = groups(descendants(os.getpid())) - own_groups
         seen = len(descendants(driver.pid))
-        if whom == "driver":
-            os.killpg(driver.pid, int(number))  # as a terminal does
+        begin = time.monotonic()
+        if whom == "group":
+            os.killpg(driver.pid, int(number))
+        elif whom == "driver":
+            os.kill(driver.pid, int(number))
         elif whom != "nobody" and seen:
-            keeper = children(driver.pid)[0]
-            os.kill(keeper if whom == "keeper" else children(keeper)[0], int(number))
+            child = children(driver.pid)[0]
+            os.kill(child if whom == "child" else children(child)[0], int(number))
         driver.stdin.close()
         status, left = reap_all(driver.pid)
+        seconds = time.monotonic() - begin
         errors.seek(0)
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
         report = {
             "seen": seen,
             "status": status,
             "processes": left,
+            "seconds": seconds,
             "files": sorted(os.listdir(folder)),
             "mounts": [line for line in mounts if folder in line],
             "groups": group_folders(all_groups),
+            "output": driver.stdout.read().decode("utf-8", "backslashreplace"),
             "errors": errors.read().decode("utf-8", "backslashreplace")[-4000:],
         }
         print(json.dumps(report))
