@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks import programs, pytest_runs, spawning
+from benchmarks import growth, programs, pytest_runs, spawning
 from pytest_procsemantics.native import build
 
 FEW, MANY = 50, 450  # tests in a run: the difference is what tests cost without the start
@@ -23,6 +23,8 @@ START_LIMIT = 10.0  # milliseconds
 IDLE_LIMIT = 0.01  # of a test that does nothing
 GUARD_LIMIT = 3.0  # milliseconds
 CROWD = 500  # other processes beside a guarded test
+BLOCKS_LIMIT = 50  # of Python's memory, and
+MEMORY_LIMIT = 512.0  # KiB of the process, that any number of children may leave
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,17 @@ def guard(runs: pytest_runs.Runs, rounds: int) -> Iterator[Row]:
     yield compared("leak_guard for each test", added, GUARD_LIMIT, "allowed", "ms", 1.0)
 
 
+def growths(count: int) -> Iterator[Row]:
+    """What a process has more of after many children by each spawner."""
+    for primitive, more in growth.growth(count):
+        what = f"{count} by {primitive}"
+        things, blocks = float(more.things), float(more.blocks)
+        yield Row(f"{what}: descriptors, processes", things, 0.0, "", "", things, 0.0)
+        ratio = blocks / BLOCKS_LIMIT
+        yield Row(f"{what}: objects", blocks, BLOCKS_LIMIT, "allowed", "", ratio, 1.0)
+        yield compared(f"{what}: memory", more.kilobytes, MEMORY_LIMIT, "allowed", "KiB", 1.0)
+
+
 def suite() -> Iterator[Row]:
     """The whole suite on this machine."""
     seconds, last = pytest_runs.conformance_seconds()
@@ -158,6 +171,8 @@ def rows(arguments: argparse.Namespace) -> Iterator[Row]:
             yield from spawns(runs, rounds, arguments.processors)
         if not only or "guard" in only:
             yield from guard(runs, max(rounds // 20, 1))
+    if not only or "growth" in only:
+        yield from growths(arguments.count)
     if not only or "suite" in only:
         yield from suite()
 
@@ -184,7 +199,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--rounds", type=int, default=200, help="of each program (200)")
-    parser.add_argument("only", nargs="*", help="some of: step root check idle spawn guard suite")
+    parser.add_argument("--count", type=int, default=1000, help="children of each kind (1000)")
+    parser.add_argument(
+        "only", nargs="*", help="some of: step root check idle spawn guard growth suite"
+    )
     arguments = parser.parse_args()
     # Driver, hub and driven processes take over the affinity: a wake-up from another processor
     # costs ten times as much and would hide everything else.

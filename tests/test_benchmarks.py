@@ -1,4 +1,4 @@
-"""That the benchmarks still run; whether their bars hold is no matter of tests, which run beside others."""
+"""That the benchmarks still run; whether bars of time hold is no matter of tests, which run beside others."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,16 +15,27 @@ from pytest_procsemantics.native import build
 
 ROOT = Path(__file__).resolve().parent.parent
 
-pytestmark = pytest.mark.skipif(
-    not build.supported() or build.compiler() is None, reason="needs Linux and a C compiler"
-)
 
-
-def test_each_row_has_a_ratio() -> None:
-    line = [sys.executable, "-m", "benchmarks", "--json", "--rounds", "2", "step", "root", "spawn"]
+def rows_of(*arguments: str) -> list[dict[str, Any]]:
+    """What the benchmarks find."""
+    line = [sys.executable, "-m", "benchmarks", "--json", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stderr
-    rows = json.loads(done.stdout)
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.skipif(
+    not build.supported() or build.compiler() is None, reason="needs Linux and a C compiler"
+)
+def test_each_row_has_a_ratio() -> None:
+    rows = rows_of("--rounds", "2", "step", "root", "spawn")
     assert [row["bar"] for row in rows] == [1.5, None, 2.0, 1.3, None]
     assert all(row["ratio"] > 0 for row in rows)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_many_children_leave_nothing() -> None:
+    rows = rows_of("growth", "--count", "120")
+    assert rows and not [row for row in rows if not row["held"]]
