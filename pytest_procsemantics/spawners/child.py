@@ -260,10 +260,10 @@ class Child(Handle, Generic[T]):
             if back != NO_FILE:
                 content = way_back.read(back)
             if out != NO_FILE or err != NO_FILE:
-                out_text, err_text = (
-                    b"" if one == NO_FILE else way_back.read(one) for one in (out, err)
+                self._texts = (
+                    b"" if out == NO_FILE else way_back.read(out),
+                    b"" if err == NO_FILE else way_back.read(err),
                 )
-                self._texts = out_text, err_text
         finally:
             for descriptor in (back, out, err):
                 if descriptor != NO_FILE:
