@@ -16,37 +16,88 @@ from pytest_procsemantics.spawners import support
 
 ROOT = Path(pytest_procsemantics.__file__).parents[1]
 
-# What Windows lacks; None in sys.modules is an ImportError.
-WITHOUT_LINUX = """
-import os, signal, sys
-import pytest
-for name in ("fcntl", "resource", "pwd", "grp", "termios", "_posixsubprocess"):
+# What a system lacks. None in sys.modules is an ImportError.
+LACKING = """
+import os, signal, sys, sysconfig
+
+sysconfig.get_config_vars()  # asks the system once
+for name in {modules!r}:
     sys.modules[name] = None
-for name in ("fork", "memfd_create", "pidfd_open", "register_at_fork", "waitid", "wait4"):
-    delattr(os, name)
-for name in ("SIGKILL", "SIGCHLD", "SIGRTMAX", "SIGRTMIN", "pidfd_send_signal"):
-    delattr(signal, name)
-sys.platform = "win32"
-import pytest_procsemantics.plugin
-from pytest_procsemantics import ChildFailed, ChildOverdue, Thread
-from pytest_procsemantics.spawners.support import why_not
-with Thread() as thread:
-    assert thread(int).result() == 0
-print(why_not("fork"), why_not("clone3"), why_not("thread"), sep="|")
+for place, names in ((os, {os!r}), (signal, {signal!r})):
+    for name in names:
+        delattr(place, name)
+sys.platform = {platform!r}
+
+from pytest_procsemantics.spawners import masks
+masks.masks = lambda process: {{}}  # there is no /proc
+
+pytest_plugins = ["pytest_procsemantics.plugin"]
+"""
+MACOS = {
+    "platform": "darwin",
+    "modules": [],
+    "os": ["memfd_create", "pidfd_open", "sched_getaffinity", "waitid"],
+    "signal": ["SIGRTMAX", "SIGRTMIN", "pidfd_send_signal"],
+}
+WINDOWS = {
+    "platform": "win32",
+    "modules": ["_posixsubprocess", "fcntl", "grp", "pwd", "resource", "termios"],
+    "os": ["fork", "posix_spawn", "register_at_fork", "wait4", *MACOS["os"]],
+    "signal": ["SIGCHLD", "SIGKILL", *MACOS["signal"]],
+}
+
+SUITE = """
+import time
+import pytest
+from pytest_procsemantics import ChildKilled, ChildOverdue
+
+PRIMITIVES = ("fork", "clone", "clone3", "exec", "posix_spawn", "thread")
+
+@pytest.mark.procsem_primitives(*PRIMITIVES)
+def test_returns(spawn):
+    assert spawn(divmod, 7, 2).result() == (3, 1)
+
+@pytest.mark.procsem_primitives(*PRIMITIVES)
+def test_raises(spawn):
+    with pytest.raises(ZeroDivisionError):
+        spawn(divmod, 7, 0).result()
+
+def test_output_and_signals_of_programs(spawn_exec, spawn_posix_spawn):
+    for start in (spawn_exec, spawn_posix_spawn):
+        assert start("echo", "x").result() == "x\\n"
+        with pytest.raises(ChildKilled):
+            start("sh", "-c", "kill -KILL $$").result()
+
+def test_output_and_deadline_of_callables(spawn_fork):
+    assert spawn_fork(print, "x").wait().stdout == "x\\n"
+    with pytest.raises(ChildOverdue):
+        spawn_fork(time.sleep, 60, timeout=0.1).wait()
+
+def test_driven(procsem): pass
+def test_guarded(leak_guard): pass
 """
 
 
-def test_the_plugin_is_imported_where_nothing_of_linux_is() -> None:
+@pytest.mark.parametrize(
+    ("system", "passed", "skipped"), [(MACOS, 10, 6), (WINDOWS, 2, 14)], ids=["macos", "windows"]
+)
+def test_what_the_os_module_offers_works_and_the_rest_says_why_not(
+    tmp_path: Path, system: dict[str, object], passed: int, skipped: int
+) -> None:
+    (tmp_path / "conftest.py").write_text(LACKING.format(**system))
+    (tmp_path / "test_it.py").write_text(SUITE)
+    line = [sys.executable, "-m", "pytest", "-rs"]
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_LINUX],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [*line, "-p", "no:cacheprovider", "-c", os.devnull, "-W", "error", str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("fork: ")
-    assert "has none|clone3: no Linux but" in done.stdout
-    assert done.stdout.endswith("|None\n")
+    assert f"{passed} passed, {skipped} skipped" in done.stdout, done.stdout + done.stderr
+    reasons = ["clone: no Linux but", "procsem needs Linux", "leak_guard needs Linux"]
+    if system is WINDOWS:
+        reasons += ["fork: ", "exec: ", "posix_spawn: "]
+    assert [one for one in reasons if one not in done.stdout] == []
 
 
 def test_loading_the_plugin_imports_no_spawner() -> None:
