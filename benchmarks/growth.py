@@ -18,6 +18,7 @@ TOGETHER = (
     100  # children by one spawner, which then is closed, as a fixture is at the end of its test
 )
 FUNCTIONS = 100  # one of so many programs is a fresh interpreter with a function
+PARTS = 4
 LEFT = 10  # one of so many children nobody waits for
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -85,20 +86,20 @@ def many(primitive: str, count: int) -> None:
 
 
 def growth(count: int) -> Iterator[tuple[str, Holdings]]:
-    """What there is more of after `count` children, by primitive.
+    """What there is more of after many children, by primitive.
 
-    It is that half of them that left less: whatever grows with the children grows in both.
+    It is that part of them that left least: whatever grows with the children grows in each.
     """
     for primitive in SPAWNERS:
         if why_not(primitive):
             continue
         many(primitive, TOGETHER)
         seen = [Holdings.of_now()]
-        for _ in range(2):
-            many(primitive, count // 2)
+        for _ in range(PARTS):
+            many(primitive, count // PARTS)
             seen.append(Holdings.of_now())
-        first, second = (more(*pair) for pair in pairwise(seen))
-        yield primitive, Holdings(*map(min, zip(astuple(first), astuple(second), strict=True)))
+        parts = (astuple(more(*pair)) for pair in pairwise(seen))
+        yield primitive, Holdings(*map(min, zip(*parts, strict=True)))
 
 
 def more(before: Holdings, after: Holdings) -> Holdings:
