@@ -10,14 +10,15 @@ import signal
 import sys
 import time
 from _thread import _count, get_ident
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from errno import ENOENT
 from os import _exit, getpid
 from typing import Any, NoReturn, TypeVar
 
 from pytest_procsemantics.spawners import hang, streams, way_back
-from pytest_procsemantics.spawners.child import NO_FILE, Child
+from pytest_procsemantics.spawners.child import NO_FILE, UNWATCHED, Child
 from pytest_procsemantics.spawners.fork import fork
 from pytest_procsemantics.spawners.passing import Descriptor, Passing
 from pytest_procsemantics.spawners.spawner import Spawner
@@ -261,7 +262,8 @@ class Exec(Programs):
                 self._listen_no_more(is_main)
             if raised.errors:
                 raise raised.errors.pop()
-            word = _word(reader, pid, writer, start.limit)
+            with self._watched(pid, start.limit):
+                word = _word(reader, pid, writer, start.limit)
         except BaseException as error:
             if pid > 0:
                 os.kill(pid, signal.SIGKILL)
@@ -276,6 +278,16 @@ class Exec(Programs):
             step, number = word.split()
             raise start.failure(self.primitive, int(number), step.decode())
         return pid, word is not None
+
+    @contextmanager
+    def _watched(self, pid: int, limit: float) -> Iterator[None]:
+        """Have a child watched already on its way to the program, for it may hang there."""
+        slot = UNWATCHED if self._table is None else self._table.note(pid, limit)
+        try:
+            yield
+        finally:
+            if slot != UNWATCHED and self._table is not None:
+                self._table.drop(slot)
 
 
 class PosixSpawn(Programs):

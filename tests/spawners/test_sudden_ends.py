@@ -68,31 +68,30 @@ def test_next():
 End = Callable[..., dict[str, Any]]
 
 
+def oversee(whom: str, number: int, command: list[str], **variables: str) -> dict[str, Any]:
+    """Run a command, end somebody by a signal when it is ready, and tell what was seen; nothing may be left."""
+    line = [sys.executable, str(OVERSEER), whom, str(int(number)), "0", sys.executable, *command]
+    outer = {name: value for name, value in os.environ.items() if "PYTEST" not in name}
+    root = str(Path(pytest_procsemantics.__file__).parents[1])
+    environment = {**outer, "PYTHONPATH": root, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **variables}
+    done = subprocess.run(line, env=environment, stdout=subprocess.PIPE, check=True)
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert report["processes"] == [], report
+    return report
+
+
 @pytest.fixture
 def end(tmp_path: Path) -> End:
-    """Run the suite, end somebody by a signal when the children are there, and tell what was seen; nothing may be left."""
+    """Run the suite, and end somebody by a signal when its children are there."""
     (tmp_path / "test_it.py").write_text(SUITE)
+    command = ["-m", "pytest", "-p", "pytest_procsemantics.plugin", "-p", "no:cacheprovider"]
+    command += ["-s", "-c", os.devnull, "--basetemp", str(tmp_path / "base"), str(tmp_path)]
 
     def end(
         whom: str, number: int, *arguments: str, apart: str = "clone posix_spawn"
     ) -> dict[str, Any]:
-        line = [sys.executable, str(OVERSEER), whom, str(number), "0"]
-        line += [sys.executable, "-m", "pytest", "-p", "pytest_procsemantics.plugin"]
-        line += ["-s", "-p", "no:cacheprovider", "-c", os.devnull, *arguments]
-        done = subprocess.run(
-            [*line, "--basetemp", str(tmp_path / "base"), str(tmp_path / "test_it.py")],
-            env={
-                **{name: value for name, value in os.environ.items() if "PYTEST" not in name},
-                "PYTHONPATH": str(Path(pytest_procsemantics.__file__).parents[1]),
-                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-                "APART": apart,
-            },
-            stdout=subprocess.PIPE,
-            check=True,
-        )
-        report: dict[str, Any] = json.loads(done.stdout)
+        report = oversee(whom, number, [*command, *arguments], APART=apart)
         assert report["seen"] >= 13, report
-        assert report["processes"] == [], report
         return report
 
     return end
@@ -142,3 +141,21 @@ def test_a_timeout_by_thread_in_a_worker_is_reported(end: End) -> None:
     workers = ("-p", "xdist", "-n", "1", "--max-worker-restart=0")
     report = end("nobody", 0, *TIMEOUT, "--timeout-method=thread", *workers)
     assert re.search(r"crashed while running '\S*::test_waits'", report["output"])
+
+
+HANGING = """
+import os, time
+from pytest_procsemantics import Exec
+
+def hook_that_hangs():
+    print("ready", flush=True)
+    time.sleep(600)
+
+os.register_at_fork(after_in_child=hook_that_hangs)
+Exec(600)("true")
+"""
+
+
+def test_a_child_that_hangs_on_its_way_to_a_program_ends_too() -> None:
+    report = oversee("driver", signal.SIGKILL, ["-c", HANGING])
+    assert (report["seen"], report["status"]) == (1, -signal.SIGKILL)
