@@ -6,6 +6,7 @@ import atexit
 import copy
 import ctypes
 import errno
+import faulthandler
 import gc
 import io
 import os
@@ -37,6 +38,7 @@ from pytest_procsemantics import (
     Clone3,
     Fork,
 )
+from pytest_procsemantics.driven.constants.values import CLONE_NEWPID, CLONE_NEWUSER
 from pytest_procsemantics.spawners import handle
 from pytest_procsemantics.spawners.clone import CLONE_FILES, CLONE_THREAD, CLONE_VFORK, CLONE_VM
 from pytest_procsemantics.spawners.watch import Table
@@ -141,6 +143,15 @@ def test_a_signal_is_told_while_a_grandchild_holds_the_output(fork: Fork) -> Non
     assert time.monotonic() - begin < 10
     assert (caught.value.signal, caught.value.core) == (signal.SIGKILL, False)
     os.kill(int(child.stdout), signal.SIGKILL)
+
+
+def test_a_core_dump_is_told(fork: Fork) -> None:
+    child = fork(lambda: os.kill(os.getpid(), signal.SIGTERM)).wait()
+    # Whether there is one is up to signal, limits and machine: as if the kernel had said so.
+    child.status = signal.SIGTERM | 0x80
+    with pytest.raises(ChildKilled, match=r"killed by SIGTERM \(core dumped\)") as caught:
+        child.result()
+    assert caught.value.core
 
 
 def test_warnings_reach_whoever_records_in_the_parent(make: Maker) -> None:
@@ -392,9 +403,13 @@ def test_fork_hooks_run_once_and_in_order(make: Maker, hook_log: list[str]) -> N
     assert hook_log == ["before", "parent"]
 
 
-def test_fork_hooks_run_when_the_call_fails(hook_log: list[str]) -> None:
-    with Clone() as clone, pytest.raises(OSError, match="clone: Invalid argument"):
-        clone(int, flags=0x800)  # CLONE_SIGHAND, which needs CLONE_VM
+@pytest.mark.parametrize("kind", [Clone, Clone3])
+def test_fork_hooks_run_when_the_call_fails(kind: Maker, has: Has, hook_log: list[str]) -> None:
+    with kind() as make:
+        before = has()
+        with pytest.raises(OSError, match=f"^.Errno 22. {make.primitive}: Invalid argument"):
+            make(int, flags=0x800)  # CLONE_SIGHAND, which needs CLONE_VM
+        assert has() == before
     assert hook_log == ["before", "parent"]
 
 
@@ -431,6 +446,26 @@ def test_signals_are_handled_as_before(make: Maker) -> None:
     with pytest.raises(ChildOverdue):
         make(time.sleep, 60, timeout=0.05).result()
     assert (handlers(), caught()) == before
+
+
+@pytest.mark.parametrize("name", ["dump_traceback_later", "cancel_dump_traceback_later"])
+def test_waiting_takes_no_timer_of_faulthandler(
+    fork: Fork, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.delattr(faulthandler, name)
+    with pytest.raises(ChildOverdue):
+        fork(time.sleep, 60, timeout=0.05).result()
+
+
+def test_waiting_takes_no_timer_of_the_process_and_no_thread(make: Maker) -> None:
+    timers = signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF
+    before = list(map(signal.getitimer, timers)), os.listdir("/proc/self/task")
+    child = make(lambda: None)
+    seen = list(map(signal.getitimer, timers)), os.listdir("/proc/self/task")
+    child.wait()
+    assert seen[1] == before[1]
+    # pytest-timeout's own timer has gone on.
+    assert [bool(left) for left, _ in seen[0]] == [bool(left) for left, _ in before[0]]
 
 
 # --- output ---
@@ -509,6 +544,30 @@ def test_with_shared_descriptors_the_parents_output_stays(
     assert child.stdout == "captured\n"
     print("and on")
     assert capfd.readouterr().out == "rawand on\n"
+
+
+def test_a_child_has_the_pid_that_was_set() -> None:
+    def first_of_its_namespace() -> tuple[int, int]:
+        child = clone3(os.getpid, set_tid=[77])
+        return child.pid, child.result()
+
+    with Clone3() as clone3:
+        try:
+            child = clone3(first_of_its_namespace, flags=CLONE_NEWUSER | CLONE_NEWPID)
+        except OSError as error:
+            pytest.skip(f"no user namespaces for this user: {error}")
+        assert child.result() == (77, 77)
+
+
+def test_a_control_group_is_that_of_the_descriptor(tmp_path: Path, has: Has) -> None:
+    folder = os.open(tmp_path, os.O_RDONLY)
+    with Clone3() as clone3:
+        before = has()
+        # The kernel looked at it, and found that it is none.
+        with pytest.raises(OSError, match="clone3: Bad file descriptor"):
+            clone3(int, cgroup=folder)
+        assert has() == before
+    os.close(folder)
 
 
 def test_a_child_without_a_signal_at_its_end_is_reaped() -> None:

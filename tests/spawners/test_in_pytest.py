@@ -85,6 +85,11 @@ def test_fails(spawn_posix_spawn):
 def test_missing(spawn_exec):
     with pytest.raises(FileNotFoundError):
         spawn_exec("nonesuch")
+
+@pytest.mark.procsem_primitives("fork", "exec", "posix_spawn", "thread")
+def test_deadline(spawn):
+    assert spawn(os.getpid).timeout == 25
+    assert spawn(os.getpid, timeout=20).timeout == 20
 """
 
 
@@ -93,11 +98,11 @@ def test_a_child_decides_over_its_test(
 ) -> None:
     pytester.makepyfile(SUITE)
     (pytester.mkdir("below") / "test_programs.py").write_text(PROGRAMS)
-    result = run("-rsx", "--import-mode=importlib")
+    result = run("-rsx", "--import-mode=importlib", "--procsem-timeout=25")
     primitives = ("fork", "clone", "clone3")
     missing = len([name for name in primitives if why_not(name)])
     result.assert_outcomes(
-        passed=13 - missing, skipped=2 + missing, failed=5, xfailed=1, warnings=1
+        passed=17 - missing, skipped=2 + missing, failed=5, xfailed=1, warnings=1
     )
     result.stdout.fnmatch_lines_random(
         [
