@@ -146,12 +146,14 @@ def test_a_timeout_by_thread_in_a_worker_is_reported(end: End) -> None:
 HANGING = """
 import os, time
 from pytest_procsemantics import Exec
+from pytest_procsemantics.spawners import program
 
-def hook_that_hangs():
+def waits(*arguments, word=program._word):
     print("ready", flush=True)
-    time.sleep(600)
+    return word(*arguments)
 
-os.register_at_fork(after_in_child=hook_that_hangs)
+program._word = waits
+os.register_at_fork(after_in_child=lambda: time.sleep(600))
 Exec(600)("true")
 """
 
