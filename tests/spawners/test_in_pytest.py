@@ -94,11 +94,12 @@ def test_deadline(spawn):
 
 
 def test_a_child_decides_over_its_test(
-    pytester: pytest.Pytester, run: Callable[..., pytest.RunResult]
+    pytester: pytest.Pytester, run_apart: Callable[..., pytest.RunResult]
 ) -> None:
+    # Apart, for within this process warnings would be errors, as they are here.
     pytester.makepyfile(SUITE)
     (pytester.mkdir("below") / "test_programs.py").write_text(PROGRAMS)
-    result = run("-rsx", "--import-mode=importlib", "--procsem-timeout=25")
+    result = run_apart("-rsx", "--import-mode=importlib", "--procsem-timeout=25")
     primitives = ("fork", "clone", "clone3")
     missing = len([name for name in primitives if why_not(name)])
     result.assert_outcomes(
@@ -204,11 +205,12 @@ def test_nothing(spawn_fork):
 
 
 def test_lines_that_only_a_child_runs_are_covered(
-    pytester: pytest.Pytester, run: Callable[..., pytest.RunResult]
+    pytester: pytest.Pytester, run_apart: Callable[..., pytest.RunResult]
 ) -> None:
     pytest.importorskip("pytest_cov", reason="pytest-cov is not installed")
     pytester.makepyfile(MEASURING, measured=MEASURED)
-    result = run("-p", "pytest_cov", "--cov=measured", "--cov-report=term-missing", "-W", "error")
+    options = ("-p", "pytest_cov", "--cov=measured", "--cov-report=term-missing", "-W", "error")
+    result = run_apart(*options)
     result.assert_outcomes(passed=4 - len([name for name in ("clone", "clone3") if why_not(name)]))
     result.stdout.re_match_lines([r"measured.py +7 +1 +86% +8$"])
     assert [path.name for path in pytester.path.glob(".coverage*")] == [".coverage"]
