@@ -11,7 +11,6 @@ import select
 import signal
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Protocol
 
 STOPPING = 1.0  # seconds for one process to stop; some system calls can't be interrupted
@@ -94,9 +93,9 @@ def children(pid: int) -> list[int]:
     """The children of a process, by all its threads."""
     found: list[int] = []
     with suppress(OSError):
-        for thread in Path(f"/proc/{pid}/task").iterdir():
+        for thread in os.listdir(f"/proc/{pid}/task"):
             with suppress(OSError):
-                found += map(int, (thread / "children").read_text().split())
+                found += map(int, read(f"/proc/{pid}/task/{thread}/children").split())
     return found
 
 
@@ -109,6 +108,12 @@ def _wait_until_stopped(pid: int) -> None:
 def state(pid: int) -> str:
     """The letter that the kernel has for what a process does; X: it is gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return read(f"/proc/{pid}/stat").rpartition(")")[2].split()[0]
     except OSError:
         return "X"
+
+
+def read(path: str) -> str:
+    """A file of /proc. Not by pathlib: before CPython 3.13 each number in a path of its stays in memory for good."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
