@@ -14,11 +14,10 @@ from typing import Any
 from pytest_procsemantics.spawners import Clone, Clone3, Exec, Fork, PosixSpawn, Thread
 from pytest_procsemantics.spawners.support import why_not
 
-TOGETHER = (
-    100  # children by one spawner, which then is closed, as a fixture is at the end of its test
-)
+# Children by one spawner, which then is closed, as a fixture is at the end of its test.
+TOGETHER = 100
 FUNCTIONS = 100  # one of so many programs is a fresh interpreter with a function
-PARTS = 4
+PARTS = 4  # in which the children are made, with a look after each
 LEFT = 10  # one of so many children nobody waits for
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
