@@ -142,6 +142,7 @@ def test_a_thread_copies_nothing(spawn_thread: Thread, monkeypatch: pytest.Monke
     assert failed.exit_code == 1
 
 
+@pytest.mark.timeout(600)  # it is all of the above once more
 def test_the_same_is_seen_in_the_other_mode(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
