@@ -110,9 +110,11 @@ def outcomes(folder: Path, options: str, test: str = "") -> Outcomes:
         shutil.copy(HERE / name, folder)
     (folder / "test_verdicts.py").write_text(VERDICTS)
     (folder / "test_more.py").write_text(test)
+    # Ends pytest's look at folders above, and knows a mark without its plugin.
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers = timeout\n")
     of_python, _, of_pytest = options.rpartition("pytest ")
     line = [sys.executable, *of_python.split(), "-m", "pytest", "-p", "pytest_procsemantics.plugin"]
-    line += ["-p", "no:cacheprovider", "-c", os.devnull, *of_pytest.split()]
+    line += ["-p", "no:cacheprovider", *of_pytest.split()]
     done = subprocess.run(
         [*line, "-k", f"{CHOSEN} or test_more", str(folder)],
         cwd=folder,

@@ -86,9 +86,10 @@ def test_what_the_os_module_offers_works_and_the_rest_says_why_not(
 ) -> None:
     (tmp_path / "conftest.py").write_text(LACKING.format(**system))
     (tmp_path / "test_it.py").write_text(SUITE)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")  # ends pytest's look at folders above
     line = [sys.executable, "-m", "pytest", "-rs"]
     done = subprocess.run(
-        [*line, "-p", "no:cacheprovider", "-c", os.devnull, "-W", "error", str(tmp_path)],
+        [*line, "-p", "no:cacheprovider", "-W", "error", str(tmp_path)],
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,

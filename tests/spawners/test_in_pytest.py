@@ -155,8 +155,9 @@ def test_talks(spawn_fork):
 @pytest.mark.parametrize("mode", ["no", "sys", "fd", "tee-sys"])
 def test_each_line_appears_once_with_every_capture(tmp_path: Path, mode: str) -> None:
     (tmp_path / "test_it.py").write_text(TALKING)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")  # ends pytest's look at folders above
     line = [sys.executable, "-m", "pytest", "-p", "pytest_procsemantics.plugin"]
-    line += ["-p", "no:cacheprovider", "-c", os.devnull, f"--capture={mode}", "test_it.py"]
+    line += ["-p", "no:cacheprovider", f"--capture={mode}", "test_it.py"]
     environment = {
         **os.environ,
         "PYTHONPATH": str(Path(pytest_procsemantics.__file__).parents[1]),

@@ -84,8 +84,9 @@ def oversee(whom: str, number: int, command: list[str], **variables: str) -> dic
 def end(tmp_path: Path) -> End:
     """Run the suite, and end somebody by a signal when its children are there."""
     (tmp_path / "test_it.py").write_text(SUITE)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")  # ends pytest's look at folders above
     command = ["-m", "pytest", "-p", "pytest_procsemantics.plugin", "-p", "no:cacheprovider"]
-    command += ["-s", "-c", os.devnull, "--basetemp", str(tmp_path / "base"), str(tmp_path)]
+    command += ["-s", "--basetemp", str(tmp_path / "base"), str(tmp_path)]
 
     def end(
         whom: str, number: int, *arguments: str, apart: str = "clone posix_spawn"
