@@ -1,4 +1,4 @@
-"""The build hook: a wheel for Linux carries the agents, an editable install builds one at once."""
+"""The build hook: a wheel for Linux carries agents and shared object, an editable install builds its own at once."""
 
 import importlib.util
 from pathlib import Path
@@ -26,6 +26,8 @@ class AgentHook(BuildHookInterface[Any]):
             return
         if version == "editable":
             native.agent()
+            if native.host() in native.VFORK.machines:
+                native.vfork()
             return
         for path in native.build(Path(self.folder.name)):
             build_data["force_include"][str(path)] = f"pytest_procsemantics/native/{path.name}"

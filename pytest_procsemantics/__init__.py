@@ -27,12 +27,23 @@ if TYPE_CHECKING:
     from pytest_procsemantics.spawners import Spawner as Spawner
     from pytest_procsemantics.spawners import Thread as Thread
     from pytest_procsemantics.spawners import ThreadChild as ThreadChild
+    from pytest_procsemantics.spawners import Vfork as Vfork
 
 __version__ = "0.1.0"
 
 SPAWNERS = (
     *("Child", "ChildError", "ChildFailed", "ChildKilled", "ChildOverdue", "ThreadChild"),
-    *("Clone", "Clone3", "Exec", "Fork", "PosixSpawn", "ProgramChild", "Spawner", "Thread"),
+    *(
+        "Clone",
+        "Clone3",
+        "Exec",
+        "Fork",
+        "PosixSpawn",
+        "ProgramChild",
+        "Spawner",
+        "Thread",
+        "Vfork",
+    ),
 )
 PUBLIC = {"clause": "clauses", "Process": "driven", "Target": "driven"} | dict.fromkeys(
     SPAWNERS, "spawners"

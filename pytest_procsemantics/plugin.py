@@ -23,6 +23,7 @@ from pytest_procsemantics.spawning import spawn_exec as spawn_exec
 from pytest_procsemantics.spawning import spawn_fork as spawn_fork
 from pytest_procsemantics.spawning import spawn_posix_spawn as spawn_posix_spawn
 from pytest_procsemantics.spawning import spawn_thread as spawn_thread
+from pytest_procsemantics.spawning import spawn_vfork as spawn_vfork
 
 JUDGE, SELECTION, RESULTS, FILE, PROOF, MATRIX, SKIPPER = (
     f"procsemantics-{part}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,10 +13,12 @@ from pytest_procsemantics import stash
 from pytest_procsemantics.collection import PRIMITIVES_MARKER
 
 if TYPE_CHECKING:
-    from pytest_procsemantics.spawners import Clone, Clone3, Exec, Fork, PosixSpawn, Thread
+    from pytest_procsemantics.spawners import Clone, Clone3, Exec, Fork, PosixSpawn, Thread, Vfork
 
+ERR = 2
+FREEZING = ("vfork", "clone", "clone3")  # what can have a child on this process's memory
 # What `spawn` stands for in a test without the marker: all that run any callable.
-CALLABLE_PRIMITIVES = ("fork", "clone", "clone3")
+CALLABLE_PRIMITIVES = ("fork", "clone", "clone3", "vfork")
 
 
 def choose(test: pytest.Item) -> None:
@@ -46,12 +50,26 @@ def _opened(request: pytest.FixtureRequest, primitive: str, name: str) -> Iterat
     if reason := why_not(primitive):
         pytest.skip(reason)
     with getattr(spawners, name)(request.config.stash[stash.SETTINGS].timeout) as spawner:
+        if primitive in FREEZING:
+            spawner.messages = _terminal(request.config)
         yield spawner
+
+
+def _terminal(config: pytest.Config) -> int:
+    """A descriptor of the standard error that pytest was started with, for what is said when a child takes it along."""
+    found = config.stash.get(stash.TERMINAL, None)
+    if found is None:
+        capture: Any = config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled() if capture else nullcontext():
+            found = os.dup(ERR)
+        config.stash[stash.TERMINAL] = found
+        config.add_cleanup(lambda: os.close(found))
+    return found
 
 
 @pytest.fixture(params=CALLABLE_PRIMITIVES)
 def spawn(request: pytest.FixtureRequest) -> Any:
-    """The test runs once for each primitive: spawn(function, *args, **kwargs) is spawn_fork, spawn_clone, spawn_clone3."""
+    """The test runs once for each primitive: spawn(function, *args, **kwargs) is spawn_fork, spawn_clone, spawn_clone3, spawn_vfork."""
     return request.getfixturevalue(f"spawn_{request.param}")
 
 
@@ -71,6 +89,12 @@ def spawn_clone(request: pytest.FixtureRequest) -> Iterator[Clone]:
 def spawn_clone3(request: pytest.FixtureRequest) -> Iterator[Clone3]:
     """spawn_clone3(function, *args, flags=0, set_tid=(), cgroup=None, exit_signal=SIGCHLD, **kwargs): a child by clone3."""
     yield from _opened(request, "clone3", "Clone3")
+
+
+@pytest.fixture
+def spawn_vfork(request: pytest.FixtureRequest) -> Iterator[Vfork]:
+    """spawn_vfork(function, *args, **kwargs): a child by vfork, on this process's memory, over when the call returns."""
+    yield from _opened(request, "vfork", "Vfork")
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ MATRIX: pytest.StashKey[Matrix] = pytest.StashKey()  # likewise, with --procsem-
 # The target's greeting as plain strings: spec, release, machine, and whatever else tells targets
 # apart. Written by whoever starts the target, as soon as it has answered.
 FACTS: pytest.StashKey[dict[str, str]] = pytest.StashKey()
+# A descriptor of the standard error that pytest was started with. Fixtures -> spawners.
+TERMINAL: pytest.StashKey[int] = pytest.StashKey()
 
 # In item.stash, for checks only.
 CLAUSES: pytest.StashKey[tuple[Clause, ...]] = pytest.StashKey()  # collection -> fixtures, report

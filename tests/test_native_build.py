@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pytest_procsemantics.native import build as native
+from pytest_procsemantics.spawners.support import why_not
 
 PT_DYNAMIC, PT_INTERP = 2, 3  # elf(5)
 COMPILERS = [
@@ -70,6 +72,7 @@ def sources(tmp_path: Path) -> Path:
     folder = tmp_path / "sources"
     folder.mkdir()
     (folder / "agent.c").write_text(native.PROBE)
+    (folder / "vfork.c").write_text(native.PROBE)
     return folder
 
 
@@ -88,6 +91,84 @@ def test_the_agent_compiles_at_each_level(
 ) -> None:
     compiler = works(machine, name)
     assert compiler.compile(native.SOURCES / "agent.c", tmp_path / "agent", level) is None
+
+
+VFORK_COMPILERS = [
+    (machine, compiler.name)
+    for machine in native.VFORK.machines
+    for compiler in native.compilers(machine, native.VFORK)
+    if compiler.name not in {"cc", os.environ.get("CC")}
+]
+HARDENED = {
+    "x86_64": ("-fcf-protection=full", "-fcf-protection=none"),
+    "aarch64": ("-mbranch-protection=standard", "-mbranch-protection=none"),
+}
+
+
+def works_for_vfork(machine: str, name: str) -> native.Compiler:
+    """The compiler of that name for the shared object, or a skip."""
+    compilers = native.compilers(machine, native.VFORK)
+    compiler = next(one for one in compilers if one.name == name)
+    if complaint := compiler.complaint():
+        pytest.skip(f"needs {name} for {machine}: {complaint}")
+    return compiler
+
+
+@pytest.mark.parametrize(("machine", "name"), VFORK_COMPILERS)
+def test_the_shared_object_compiles_in_each_way(tmp_path: Path, machine: str, name: str) -> None:
+    compiler, output = works_for_vfork(machine, name), tmp_path / "vfork.so"
+    ways = ["-O0", "-O1", "-O2", "-O3", "-fstack-protector-all", *HARDENED[machine]]
+    for way in ways:
+        assert compiler.compile(native.SOURCES / "vfork.c", output, way) is None
+        assert PT_DYNAMIC in segments(output)
+        assert PT_INTERP not in segments(output)
+
+
+TRIED = """
+import sys
+from pathlib import Path
+from pytest_procsemantics.native import build
+build.vfork = lambda: Path(sys.argv[1])
+import pytest_procsemantics.native
+pytest_procsemantics.native.vfork = build.vfork
+from pytest_procsemantics.spawners import probe
+print(probe.found())
+"""
+
+
+@pytest.mark.skipif(why_not("vfork") is not None, reason=str(why_not("vfork")))
+@pytest.mark.parametrize("name", ["gcc", "clang", "ziglang"])
+def test_the_statement_holds_in_each_way(tmp_path: Path, name: str) -> None:
+    compiler = works_for_vfork(native.host(), name)
+    ways = [
+        ("-O0",),
+        ("-O1",),
+        ("-O2",),
+        ("-O3",),
+        ("-O3", "-fstack-protector-all"),
+        ("-O2", "-flto"),
+    ]
+    ways += [("-O2", way) for way in HARDENED[native.host()]]
+    for number, way in enumerate(ways):
+        output = tmp_path / f"vfork-{number}.so"
+        complaint = compiler.compile(native.SOURCES / "vfork.c", output, *way)
+        if complaint is not None and "-flto" in way:  # clang needs a linker of its own for it
+            continue
+        assert complaint is None
+        line = [sys.executable, "-c", TRIED, str(output)]
+        environment = {**os.environ, "PYTHONPATH": str(native.SOURCES.parents[1])}
+        done = subprocess.run(line, env=environment, capture_output=True, text=True)
+        assert done.stdout == "a true vfork\n", (way, done.stderr)
+
+
+def test_a_shared_object_is_built_once(cache: Path) -> None:
+    if native.host() not in native.VFORK.machines:
+        pytest.skip(f"there is none for {native.host()}")
+    first = native.vfork()
+    made = first.stat().st_mtime_ns
+    assert native.vfork() == first
+    assert first.stat().st_mtime_ns == made
+    assert cache in first.parents
 
 
 def test_an_agent_is_built_once(cache: Path, sources: Path) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 import pytest
 
 from pytest_procsemantics.native import build as native
+from pytest_procsemantics.spawners.support import why_not
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -32,6 +33,7 @@ else:
 CHECKOUT = Path(__file__).resolve().parent.parent
 PACKAGE = "pytest_procsemantics"
 PT_DYNAMIC, PT_INTERP = 2, 3  # elf(5)
+HAS_VFORK = native.host() in native.VFORK.machines
 LIMIT = 300  # seconds for one command
 SELECTION = "--procsem-clause=fork.2/memory*"  # some checks are as good as all of them here
 
@@ -256,6 +258,7 @@ def test_the_wheel_has_agents_suite_and_catalogue(wheel: Path) -> None:
     assert wheel.name.endswith(f"-py3-none-{native.platform_tag()}.whl")
     for name in (
         f"native/agent-{native.host()}",
+        *(f"native/{native.VFORK.file(native.host())}" for _ in range(HAS_VFORK)),
         "conformance/suite.ini",
         "conformance/conftest.py",
         "catalogue/vfork.2.toml",
@@ -280,12 +283,26 @@ def test_the_packaged_agents_are_small_and_need_no_library(wheel: Path) -> None:
         assert not kinds & {PT_DYNAMIC, PT_INTERP}
 
 
+@pytest.mark.skipif(not HAS_VFORK, reason=f"there is no shared object for {native.host()}")
+def test_an_installed_wheel_brings_its_shared_object_which_needs_no_library(
+    installed: Environment,
+) -> None:
+    code = "from pytest_procsemantics.native import vfork; print(vfork())"
+    path = Path(must(installed.run("python", "-c", code, PATH="")).strip())
+    assert installed.folder in path.parents
+    assert b"libc" not in path.read_bytes()
+    code = "from pytest_procsemantics import Vfork; print(Vfork()(str, 5).result())"
+    if why_not("vfork") is None:
+        assert must(installed.run("python", "-c", code, PATH=os.defpath)).strip() == "5"
+
+
 def test_the_sdist_has_sources_only(make: Factory) -> None:
     with tarfile.open(make.build("sdist")) as archive:
         names = [name.partition("/")[2] for name in archive.getnames()]
     assert f"{PACKAGE}/native/agent.c" in names
     assert "hatch_build.py" in names
-    assert not [name for name in names if "native/agent-" in name or "__pycache__" in name]
+    made = ("native/agent-", "native/vfork-", "__pycache__")
+    assert not [name for name in names if any(part in name for part in made)]
 
 
 def test_an_installed_wheel_brings_its_agent(installed: Environment) -> None:
@@ -299,6 +316,7 @@ def test_an_installed_wheel_brings_its_agent(installed: Environment) -> None:
 def test_an_editable_install_builds_the_agent_at_once(make: Factory) -> None:
     environment = make.environment()
     environment.install("--editable", environment.checkout)
+    assert len([*environment.cache.rglob("vfork-*")]) == HAS_VFORK
     (kept,) = environment.cache.rglob("agent-*")
     code = "from pytest_procsemantics import native; print(native.agent())"
     assert must(environment.run("python", "-c", code, PATH="")).strip() == str(kept)
@@ -327,7 +345,11 @@ def test_ziglang_alone_builds_a_wheel(make: Factory) -> None:
 def test_off_linux_the_wheel_is_pure_and_the_suite_says_what_it_needs(make: Factory) -> None:
     wheel = make.build("wheel", platform="darwin", PATH="", CC="")
     assert wheel.name.endswith("-py3-none-any.whl")
-    assert not [name for name in zipfile.ZipFile(wheel).namelist() if "native/agent-" in name]
+    assert not [
+        name
+        for name in zipfile.ZipFile(wheel).namelist()
+        if "/native/" in name and not name.endswith((".py", ".c", ".h"))
+    ]
     environment = make.environment()
     environment.install(wheel)
     code = (

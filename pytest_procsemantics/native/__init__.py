@@ -1,4 +1,4 @@
-"""The agent: its C sources, and how its executables are found or made (build.py)."""
+"""What is in C: the sources, and how executables and the shared object are found or made (build.py)."""
 
 from pytest_procsemantics.native.build import (
     MACHINES,
@@ -8,6 +8,16 @@ from pytest_procsemantics.native.build import (
     host,
     library,
     supported,
+    vfork,
 )
 
-__all__ = ["MACHINES", "BuildFailed", "agent", "cache_folder", "host", "library", "supported"]
+__all__ = [
+    "MACHINES",
+    "BuildFailed",
+    "agent",
+    "cache_folder",
+    "host",
+    "library",
+    "supported",
+    "vfork",
+]

@@ -1,4 +1,4 @@
-"""Builds the agent, the freestanding C program that runs on the target.
+"""Builds the agent, the freestanding C program that runs on the target, and the shared object for spawn_vfork.
 
 This file stands alone (standard library only): the build hook runs it by its path, before anything
 is installed. An installed wheel has the agents beside this file and never compiles; a checkout or
@@ -19,12 +19,13 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 SOURCES = Path(__file__).resolve().parent
 MACHINES = ("x86_64", "aarch64", "riscv64")
+VFORK_MACHINES = ("x86_64", "aarch64")  # those with a statement in arch/vfork.h
 SIZE_LIMIT = 16 * 1024  # bytes of each agent
 COMPILE_TIME = 300.0  # seconds for one compiler run; zig prepares itself in its first one
 
@@ -54,6 +55,17 @@ MACHINE_FLAGS = {
     # Small data would be a segment of its own, and a page of padding in the file.
     "riscv64": ("-msmall-data-limit=0",),
 }
+# The shared object of vfork.c lives in an interpreter that may have been hardened, so it is marked for it. Without
+# unwind tables whoever unwinds a child's stack stops there: above lie the frames of the frozen parent.
+VFORK_FLAGS = (
+    *("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-nostdlib"),
+    *("-ffreestanding", "-s", "-fno-stack-protector"),
+    *("-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-fno-sanitize=all"),
+)
+VFORK_MACHINE_FLAGS = {
+    "x86_64": ("-fcf-protection=full",),
+    "aarch64": ("-mbranch-protection=standard",),
+}
 # Without it GNU ld pads each segment to a page, which alone is more than the code. zig's linker
 # does not know the option and has no such gaps.
 NO_PADDING = "-Wl,-z,noseparate-code"
@@ -72,6 +84,32 @@ PROBE = "void _start(void);\nvoid _start(void)\n{\n\tfor (;;)\n\t\t;\n}\n"
 
 class BuildFailed(Exception):
     """There is no agent for a machine and none can be built; says what was tried and what next."""
+
+
+class Part(NamedTuple):
+    """One of the files that a build makes for each machine.
+
+    Attributes:
+        source: the C file.
+        name: of what is made, with the machine's.
+        machines: those that it is made for.
+        flags: of the compiler, apart from those of size and place.
+        machine_flags: further ones, by machine.
+    """
+
+    source: str
+    name: str
+    machines: tuple[str, ...]
+    flags: tuple[str, ...]
+    machine_flags: Mapping[str, tuple[str, ...]]
+
+    def file(self, machine: str) -> str:
+        """The name of what is made for a machine."""
+        return self.name.format(machine)
+
+
+AGENT = Part("agent.c", "agent-{}", MACHINES, FLAGS, MACHINE_FLAGS)
+VFORK = Part("vfork.c", "vfork-{}.so", VFORK_MACHINES, VFORK_FLAGS, VFORK_MACHINE_FLAGS)
 
 
 class Compiler(NamedTuple):
@@ -166,9 +204,9 @@ def platform_tag() -> str:
     return sysconfig.get_platform().replace("-", "_").replace(".", "_")
 
 
-def compilers(machine: str) -> Iterator[Compiler]:
-    """Every compiler that may make a machine's agent, the preferred one first."""
-    flags = (*FLAGS, *MACHINE_FLAGS[machine])
+def compilers(machine: str, part: Part = AGENT) -> Iterator[Compiler]:
+    """Every compiler that may make a machine's agent, or another part, the preferred one first."""
+    flags = (*part.flags, *part.machine_flags[machine])
     for name in _names(machine):
         small = CLANG_SMALL if "clang" in name else SMALL
         yield Compiler(name, machine, tuple(shlex.split(name)), (*small, *flags, NO_PADDING))
@@ -185,45 +223,49 @@ def _names(machine: str) -> list[str]:
     return [f"{machine}-linux-gnu-gcc", clang, f"{clang} -fuse-ld=lld"]
 
 
-def compiler(machine: str | None = None) -> Compiler | None:
+def compiler(machine: str | None = None, part: Part = AGENT) -> Compiler | None:
     """Find a compiler that really makes executables.
 
     Args:
         machine: what for, one of MACHINES; None: the machine that this Python runs on.
+        part: what.
 
     Returns:
         The first that works: $CC, cc, gcc, clang (for another machine its cross compilers), then
         the package ziglang; None where there is none.
     """
-    candidates = compilers(machine or host())
+    candidates = compilers(machine or host(), part)
     return next((one for one in candidates if one.complaint() is None), None)
 
 
 def build(
     folder: Path, machines: Sequence[str] | None = None, sources: Path = SOURCES
 ) -> list[Path]:
-    """Compile agents.
+    """Compile agents, and the shared object for spawn_vfork where there is one for the machine.
 
     Args:
-        folder: where to; the files are named `agent-MACHINE`.
+        folder: where to; the files are named `agent-MACHINE` and `vfork-MACHINE.so`.
         machines: for which; None: this machine, and the others as far as compilers are there.
-        sources: the folder that holds agent.c.
+        sources: the folder that holds agent.c and vfork.c.
 
     Returns:
-        The paths of the agents.
+        The paths of what was made.
 
     Raises:
         BuildFailed: one of `machines`, or this machine, has no compiler or agent.c does not compile.
     """
     wanted = [host()] if machines is None else list(machines)
     extra = [] if machines is not None else [one for one in MACHINES if one not in wanted]
-    agents = [_compile(_working(machine), folder, sources) for machine in wanted]
+    made = [_compile(_working(machine), folder, sources) for machine in wanted]
     for machine in extra:
         try:
-            agents.append(_compile(_working(machine), folder, sources))
+            made.append(_compile(_working(machine), folder, sources))
         except BuildFailed:  # welcome to those who judge other machines, needed by nobody else
             continue
-    return agents
+    # It runs in the Python that the wheel is for, and nowhere else.
+    if host() in wanted and host() in VFORK.machines:
+        made.append(_compile(_working(host(), VFORK), folder, sources, VFORK))
+    return made
 
 
 def agent(machine: str | None = None, sources: Path = SOURCES) -> Path:
@@ -240,35 +282,48 @@ def agent(machine: str | None = None, sources: Path = SOURCES) -> Path:
     Raises:
         BuildFailed: neither is there, and it can't be built here.
     """
-    machine = machine or host()
-    packaged = sources / f"agent-{machine}"
+    return _made(AGENT, machine or host(), sources)
+
+
+def vfork(sources: Path = SOURCES) -> Path:
+    """Give the shared object by which spawn_vfork makes children of this Python, as `agent`.
+
+    Raises:
+        BuildFailed: it is not there, and can't be built here.
+    """
+    return _made(VFORK, host(), sources)
+
+
+def _made(part: Part, machine: str, sources: Path) -> Path:
+    file = part.file(machine)
+    packaged = sources / file
     if packaged.is_file():
         return packaged
     if sys.platform != "linux":
         raise BuildFailed(f"driven processes need Linux, and this is {sys.platform}; run it there")
-    _check(machine)
+    _check(machine, part)
     folder = cache_folder() / _sources_digest(sources)
-    for candidate in compilers(machine):
+    for candidate in compilers(machine, part):
         if candidate.missing() is None:
-            path = folder / f"agent-{machine}-{candidate.digest()}"
+            path = folder / f"{file}-{candidate.digest()}"
             if os.access(path, os.R_OK | os.X_OK):
                 return path
     try:
-        working = _working(machine)
+        working = _working(machine, part)
     except BuildFailed:
         # An editable install may have used a compiler that only its build environment had.
-        for path in folder.glob(f"agent-{machine}-*"):
+        for path in folder.glob(f"{file}-*"):
             return path
         raise
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="build-", dir=folder) as temporary:
-            built = _compile(working, Path(temporary), sources)
-            path = folder / f"agent-{machine}-{working.digest()}"
+            built = _compile(working, Path(temporary), sources, part)
+            path = folder / f"{file}-{working.digest()}"
             os.replace(built, path)  # workers race, and each must see a whole file
     except OSError as error:
         raise BuildFailed(
-            f"can't keep the agent in {folder}: {error.strerror}; "
+            f"can't keep {file} in {folder}: {error.strerror}; "
             "next: set XDG_CACHE_HOME to a folder that can be written"
         ) from error
     return path
@@ -331,23 +386,23 @@ def cache_folder() -> Path:
         raise BuildFailed(f"no cache folder: {error}; set XDG_CACHE_HOME") from error
 
 
-def _working(machine: str) -> Compiler:
-    _check(machine)
-    working = compiler(machine)
+def _working(machine: str, part: Part = AGENT) -> Compiler:
+    _check(machine, part)
+    working = compiler(machine, part)
     if working is None:
-        tried = (f"{one.name} ({one.complaint()})" for one in compilers(machine))
+        tried = (f"{one.name} ({one.complaint()})" for one in compilers(machine, part))
         raise BuildFailed(
-            f"no agent for {machine}: no working C compiler; tried {', '.join(tried)}; "
+            f"no {part.file(machine)}: no working C compiler; tried {', '.join(tried)}; "
             "next: pip install ziglang"
         )
     return working
 
 
-def _compile(working: Compiler, folder: Path, sources: Path) -> Path:
-    output = folder / f"agent-{working.machine}"
-    complaint = working.compile(sources / "agent.c", output)
+def _compile(working: Compiler, folder: Path, sources: Path, part: Part = AGENT) -> Path:
+    output = folder / part.file(working.machine)
+    complaint = working.compile(sources / part.source, output)
     if complaint is not None:
-        raise BuildFailed(f"no agent for {working.machine}: {working.name} on agent.c: {complaint}")
+        raise BuildFailed(f"no {output.name}: {working.name} on {part.source}: {complaint}")
     output.chmod(0o755)
     return output
 
@@ -374,9 +429,12 @@ def _mapped(image: bytes) -> bytes:
     return bytes(kept[:end])
 
 
-def _check(machine: str) -> None:
-    if machine not in MACHINES:
-        raise BuildFailed(f"no agent for {machine}; there are agents for {', '.join(MACHINES)}")
+def _check(machine: str, part: Part = AGENT) -> None:
+    if machine not in part.machines:
+        what = part.source.removesuffix(".c")
+        raise BuildFailed(
+            f"no {what} for {machine}; there are {what}s for {', '.join(part.machines)}"
+        )
 
 
 def _sources_digest(sources: Path) -> str:

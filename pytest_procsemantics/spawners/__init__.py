@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_procsemantics.spawners.spawner import Spawner as Spawner
     from pytest_procsemantics.spawners.thread import Thread as Thread
     from pytest_procsemantics.spawners.thread import ThreadChild as ThreadChild
+    from pytest_procsemantics.spawners.vfork import Vfork as Vfork
 
 PUBLIC = {
     "Child": "child",
@@ -41,6 +42,7 @@ PUBLIC = {
     "Spawner": "spawner",
     "Thread": "thread",
     "ThreadChild": "thread",
+    "Vfork": "vfork",
 }
 
 

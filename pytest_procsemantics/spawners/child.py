@@ -44,6 +44,7 @@ class Child(Handle, Generic[T]):
             All three are the child's from here on: it closes them.
         beside: the parent's threads, which it does not have.
         table: where it is entered for the watcher, which ends it should its parent die or miss its deadline.
+        has_pidfd: whether it gets one, if there are any; who is about to be reaped needs none.
         family: the children, by pid, that were not waited for; it takes itself out.
 
     Attributes:
@@ -70,6 +71,7 @@ class Child(Handle, Generic[T]):
         err: int = NO_FILE,
         beside: hang.Beside | None = None,
         table: Table | None = None,
+        has_pidfd: bool = True,
     ) -> None:
         self.pid = pid
         self.is_reaped = self.is_taken = False
@@ -94,7 +96,7 @@ class Child(Handle, Generic[T]):
         self._error: BaseException | None = None
         # From here on it can be closed, should a signal handler raise something.
         family[pid] = self
-        if handle.HAS_PIDFD:
+        if has_pidfd and handle.HAS_PIDFD:
             try:
                 self.pidfd = os.pidfd_open(pid)
             except OSError:  # ENOSYS, or reaped by the kernel because SIGCHLD is ignored
@@ -111,9 +113,7 @@ class Child(Handle, Generic[T]):
     @property
     def name(self) -> str:
         """What it runs, in a word."""
-        if isinstance(self._call, str):
-            return self._call
-        return getattr(self._call, "__qualname__", None) or type(self._call).__qualname__
+        return name_of(self._call)
 
     @property
     def process(self) -> psutil.Process:
@@ -346,3 +346,10 @@ class Child(Handle, Generic[T]):
             descriptor = (self._out, self._err)[index]
             content = b"" if descriptor == NO_FILE else way_back.read(descriptor)
         return content.decode(errors="surrogateescape")
+
+
+def name_of(call: object) -> str:
+    """What a child runs, in a word."""
+    if isinstance(call, str):
+        return call
+    return getattr(call, "__qualname__", None) or type(call).__qualname__

@@ -7,14 +7,16 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from pytest_procsemantics.spawners import raw
+from pytest_procsemantics.spawners import raw, vfork
 from pytest_procsemantics.spawners.child import Child
 from pytest_procsemantics.spawners.spawner import Spawner
 
 T = TypeVar("T")
 
 # Source: Linux, linux/sched.h.
-CLONE_VM, CLONE_FILES, CLONE_VFORK, CLONE_THREAD = 0x100, 0x400, 0x4000, 0x10000
+CLONE_VM, CLONE_FILES, CLONE_SIGHAND = 0x100, 0x400, 0x800
+CLONE_VFORK, CLONE_THREAD = 0x4000, 0x10000
+FROZEN = CLONE_VM | CLONE_VFORK  # together they are vfork
 CLONE_INTO_CGROUP = 0x200000000
 POINTERS = {
     "CLONE_PIDFD": 0x1000,
@@ -44,7 +46,8 @@ class Clone(Spawner):
         """Run `function(*args, **kwargs)` in a child; nothing is pickled on the way in.
 
         Args:
-            flags: CLONE_ flags; the child's end sends SIGCHLD.
+            flags: CLONE_ flags; the child's end sends SIGCHLD. With CLONE_VM and CLONE_VFORK the child has this
+                process's memory, and has ended or become a program when this returns, as with vfork.
             timeout: seconds from now to the child's deadline; None: the spawner's.
             capture: keep what the child writes to descriptors 1 and 2 for `stdout` and `stderr`; with CLONE_FILES only
                 what goes through sys.stdout and sys.stderr, for the descriptors are the parent's.
@@ -58,8 +61,11 @@ class Clone(Spawner):
             raise ValueError(
                 "clone: the termination signal is always SIGCHLD; clone3 takes exit_signal="
             )
-        make = partial(raw.clone, flags | signal.SIGCHLD)
         shares = bool(flags & CLONE_FILES)
+        if flags & FROZEN:
+            words = raw.clone_words(flags | signal.SIGCHLD)
+            return vfork.spawn(self, words, function, args, kwargs, timeout, capture, shares)
+        make = partial(raw.clone, flags | signal.SIGCHLD)
         return self._spawn(make, function, args, kwargs, timeout, capture, shares)
 
 
@@ -84,7 +90,7 @@ class Clone3(Spawner):
         """Run `function(*args, **kwargs)` in a child; nothing is pickled on the way in.
 
         Args:
-            flags: CLONE_ flags.
+            flags: CLONE_ flags, as for clone.
             exit_signal: sent to the parent at the child's end; 0: none.
             set_tid: the child's pid in each PID namespace, the innermost first; needs CAP_CHECKPOINT_RESTORE.
             cgroup: descriptor of the version 2 control group that the child begins in.
@@ -97,8 +103,12 @@ class Clone3(Spawner):
         check(flags)
         if cgroup is not None:
             flags |= CLONE_INTO_CGROUP
-        make = partial(raw.clone3, flags, exit_signal, tuple(set_tid), cgroup)
         shares = bool(flags & CLONE_FILES)
+        arguments = raw.clone3_arguments(flags, exit_signal, tuple(set_tid), cgroup)
+        if flags & FROZEN:
+            words = raw.clone3_words(arguments)
+            return vfork.spawn(self, words, function, args, kwargs, timeout, capture, shares)
+        make = partial(raw.clone3, arguments)
         return self._spawn(make, function, args, kwargs, timeout, capture, shares)
 
 
@@ -108,20 +118,21 @@ def check(flags: int) -> None:
     Raises:
         ValueError: the message names the way.
     """
-    if flags & (CLONE_VM | CLONE_VFORK) == CLONE_VM | CLONE_VFORK:
-        raise ValueError(
-            f"CLONE_VM with CLONE_VFORK would run two interpreters on one stack; {DRIVEN}"
-        )
-    if flags & CLONE_VM:
-        raise ValueError(f"CLONE_VM would run one interpreter's memory in two processes; {DRIVEN}")
     if flags & CLONE_THREAD:
         raise ValueError(
             f"CLONE_THREAD would make a thread that Python and the C library don't know; {DRIVEN}"
         )
-    if flags & CLONE_VFORK:
+    if flags & CLONE_VM and not flags & CLONE_VFORK:
         raise ValueError(
-            f"CLONE_VFORK would freeze the interpreter, and no deadline would hold; {DRIVEN}"
+            "CLONE_VM would run one interpreter's memory in two processes at a time; with CLONE_VFORK one of them"
+            f" is frozen, which is what spawn_vfork does; {DRIVEN}"
         )
+    if flags & CLONE_VFORK and not flags & CLONE_VM:
+        raise ValueError(
+            f"CLONE_VFORK would freeze the interpreter, and no deadline would hold; with CLONE_VM it can; {DRIVEN}"
+        )
+    if flags & FROZEN and flags & CLONE_SIGHAND:
+        raise ValueError(f"CLONE_SIGHAND would have the deadline's signal end the parent; {DRIVEN}")
     for name, flag in POINTERS.items():
         if flags & flag:
             raise ValueError(f"{name} takes an address; {DRIVEN}")

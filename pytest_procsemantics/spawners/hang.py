@@ -29,6 +29,7 @@ ON_DESCRIPTORS = re.compile(
     r"p?(read|write)(v|64)?|(recv|send)(from|to|msg)|accept4?|connect|flock|fcntl|epoll_p?wait|ioctl"
 )
 HERE = Path(__file__).parent
+FROZEN = re.compile(r"\n\n(Current t|T)hread \S+ \(most recent call first\):(?=\n\n|$)")
 MOST_FRAMES = 4  # of a thread that did not come along
 SELDOM_USED = range(7, 0, -1)  # below SIGRTMAX: the lower ones have their users
 
@@ -110,8 +111,7 @@ class Facts:
             back: descriptor of its way back; below 0: it has none.
         """
         folder = Path(f"/proc/{handle.pid}")
-        channel = _word(folder / "wchan")
-        lines = _kernel_lines(folder, channel)
+        lines = kernel_lines(folder)
         phase, stacks = "program", ""
         number = listened_to()
         if back >= 0 and _link(folder / "exe") == _link(Path("/proc/self/exe")):
@@ -124,7 +124,7 @@ class Facts:
                     Records.parse(way_back.read(back, begin)).stray.decode(errors="replace")
                 )
         # Not every kernel tells the channel.
-        is_locked = "futex" in channel or "system call futex" in lines
+        is_locked = "wait channel futex" in "".join(lines[:1]) or "system call futex" in lines
         return cls(phase, tuple(lines), stacks, is_locked)
 
     def message(self, who: str, seconds: float, beside: Beside | None) -> str:
@@ -150,17 +150,22 @@ class Facts:
 
 def own_frames(text: str) -> str:
     """The stacks without the frames of the parent, which stand below ours in each child."""
-    lines, is_below = [], False
+    lines: list[str] = []
+    is_below = False
     for line in text.splitlines():
         if not line.startswith("  "):
             is_below = False
         is_below = is_below or f'"{HERE}/' in line
         if not is_below:
             lines.append(line)
-    return "\n".join(lines).strip()
+    # A thread of which nothing is left is the one that a child by vfork has frozen.
+    whole = "\n".join(lines).strip()
+    return FROZEN.sub("", whole)
 
 
-def _kernel_lines(folder: Path, channel: str) -> list[str]:
+def kernel_lines(folder: Path) -> list[str]:
+    """What the kernel says of a process, given by its folder in /proc."""
+    channel = _word(folder / "wchan")
     try:
         words = (folder / "stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -79,10 +79,14 @@ def twice(call: Callable[[], int]) -> int:
     return result
 
 
+def clone_words(flags: int) -> tuple[int, ...]:
+    """clone(2) without a stack, as fork(2) is made of: number and arguments of the system call."""
+    return CLONE_NUMBERS[platform.machine()], flags, 0, 0, 0, 0
+
+
 def clone(flags: int) -> int:
-    """clone(2) without a stack, as fork(2) is made of."""
-    words = map(ctypes.c_long, (CLONE_NUMBERS[platform.machine()], flags, 0, 0, 0, 0))
-    return twice(partial(_system_call(), *words))
+    """clone(2) without a stack."""
+    return twice(partial(_system_call(), *map(ctypes.c_long, clone_words(flags))))
 
 
 CLONE_ARGUMENTS = (
@@ -92,20 +96,36 @@ CLONE_ARGUMENTS = (
 
 
 class CloneArguments(ctypes.Structure):
-    """struct clone_args."""
+    """struct clone_args.
+
+    Attributes:
+        tids: what `set_tid` points at.
+    """
+
+    tids: ctypes.Array[ctypes.c_int]
 
     _fields_ = tuple((name, ctypes.c_uint64) for name in CLONE_ARGUMENTS)
 
 
-def clone3(flags: int, exit_signal: int, set_tid: tuple[int, ...], cgroup: int | None) -> int:
-    """clone3(2) without a stack."""
-    tids = (ctypes.c_int * len(set_tid))(*set_tid)
+def clone3_arguments(
+    flags: int, exit_signal: int, set_tid: tuple[int, ...], cgroup: int | None
+) -> CloneArguments:
+    """What clone3(2) is told, without a stack."""
     arguments = CloneArguments(flags=flags, exit_signal=exit_signal)
     # An older kernel refuses a larger structure only if there is something in what it does not know.
     if set_tid:
-        arguments.set_tid, arguments.set_tid_size = ctypes.addressof(tids), len(set_tid)
+        arguments.tids = (ctypes.c_int * len(set_tid))(*set_tid)
+        arguments.set_tid, arguments.set_tid_size = ctypes.addressof(arguments.tids), len(set_tid)
     if cgroup is not None:
         arguments.cgroup = cgroup
-    size = ctypes.sizeof(arguments)
-    words = ctypes.c_long(CLONE3_NUMBER), ctypes.byref(arguments), ctypes.c_long(size)
-    return twice(partial(_system_call(), *words))
+    return arguments
+
+
+def clone3_words(arguments: CloneArguments) -> tuple[int, ...]:
+    """Number and arguments of the system call; the structure must outlive it."""
+    return CLONE3_NUMBER, ctypes.addressof(arguments), ctypes.sizeof(arguments)
+
+
+def clone3(arguments: CloneArguments) -> int:
+    """clone3(2) without a stack."""
+    return twice(partial(_system_call(), *map(ctypes.c_long, clone3_words(arguments))))

@@ -13,7 +13,7 @@ from _thread import _count, get_ident
 from collections.abc import Callable, Mapping
 from os import _exit, getpid
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pytest_procsemantics.spawners import hang, streams, watch
 from pytest_procsemantics.spawners.child import NO_FILE, Child
@@ -23,6 +23,8 @@ from pytest_procsemantics.spawners.way_back import new_file
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from pytest_procsemantics.spawners.frozen import States
 
 DEFAULT_TIMEOUT = 10.0  # seconds from a child's start to its deadline
 
@@ -56,9 +58,12 @@ class Spawner:
 
     Attributes:
         primitive: what it makes children by.
+        messages: descriptor for what is said should a child that has this process's memory take this process along.
     """
 
     primitive = ""
+    # The pid of the child, if there is one, that has this process's memory. These objects would be its parent's too.
+    _frozen: ClassVar[int] = 0
 
     def __init__(self, timeout: float = DEFAULT_TIMEOUT) -> None:
         self.timeout = timeout
@@ -68,6 +73,8 @@ class Spawner:
         self._raised = Raised()
         self._listened = hang.listened_to()
         self._table = watch.table_of(self._home, self._listened)
+        self._states: States | None = None  # of children that have this process's memory
+        self.messages = streams.ERR
         streams.prepare()
 
     def __enter__(self) -> Self:
@@ -87,9 +94,16 @@ class Spawner:
         if getpid() == self._home:
             while self._children:
                 self._children.popitem()[1].close()
+            if self._states is not None:
+                self._states.close()
 
     def _seconds(self, timeout: float | None) -> float:
         """From a child's start to its deadline."""
+        if Spawner._frozen and getpid() == Spawner._frozen:
+            raise RuntimeError(
+                f"{self.primitive}: not in a child by vfork, which has its parent's memory, the spawner too;"
+                " os.fork and subprocess work there"
+            )
         seconds = self.timeout if timeout is None else timeout
         if not 0 < seconds < math.inf:
             raise ValueError(

@@ -10,6 +10,10 @@ from collections.abc import Callable
 
 # Source: Linux, asm/unistd_64.h of x86, asm-generic/unistd.h.
 CLONE_NUMBERS = {"x86_64": 56, "aarch64": 220, "riscv64": 220}
+# The system call that vfork(3) is, with its arguments. Where there is none it is clone with CLONE_VM, CLONE_VFORK and
+# SIGCHLD.
+VFORK_WORDS = {"x86_64": (58,), "aarch64": (220, 0x4111)}
+VFORK_PYTHONS = ((3, 10), (3, 11), (3, 12), (3, 13))  # those that it was measured with
 
 
 def why_not(primitive: str) -> str | None:
@@ -45,6 +49,23 @@ def _clone3() -> str | None:
     return reason
 
 
+def _vfork() -> str | None:
+    reason = _clone()
+    if reason is not None:
+        return reason
+    if platform.machine() not in VFORK_WORDS:
+        return f"not written for {platform.machine()}"
+    if sys.version_info[:2] not in VFORK_PYTHONS:
+        return f"not proved on Python {platform.python_version()}"
+    if hasattr(sys, "gettotalrefcount"):
+        return "not proved on a debug build"
+    if platform.libc_ver()[0] != "glibc":
+        return "not proved with this C library"  # musl's raise would signal the frozen thread
+    from pytest_procsemantics.spawners import probe
+
+    return probe.why_no_vfork()
+
+
 def _posix_spawn() -> str | None:
     return _fork("posix_spawn")
 
@@ -57,6 +78,7 @@ REASONS: dict[str, Callable[[], str | None]] = {
     "fork": _fork,
     "clone": _clone,
     "clone3": _clone3,
+    "vfork": _vfork,
     "exec": _fork,
     "posix_spawn": _posix_spawn,
     "thread": _thread,

@@ -28,6 +28,26 @@ class Root(Protocol):
     def send(self, number: int) -> None: ...
 
 
+class Stranger:
+    """A process that is no child of this one, and not reaped as long as its parent lives.
+
+    Args:
+        pid: of the process.
+        pidfd: a descriptor of it, which stays the caller's; below 0: it gets one, which is the caller's as well.
+    """
+
+    def __init__(self, pid: int, pidfd: int = -1) -> None:
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid) if pidfd < 0 else pidfd
+
+    def ended(self, seconds: float) -> bool:
+        return bool(select.select((self.pidfd,), (), (), seconds)[0])
+
+    def send(self, number: int) -> None:
+        with suppress(OSError):
+            signal.pidfd_send_signal(self.pidfd, number)
+
+
 class Tree:
     """A process that is not reaped yet, and its descendants.
 

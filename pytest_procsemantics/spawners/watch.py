@@ -17,19 +17,29 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from errno import ENOTSUP
 from functools import cache
 from pathlib import Path
 
+from pytest_procsemantics.spawners import rescue
 from pytest_procsemantics.spawners.masks import catches
-from pytest_procsemantics.spawners.tree import Tree
+from pytest_procsemantics.spawners.rescue import RECORD, Frozen, Rescue
+from pytest_procsemantics.spawners.tree import Stranger, Tree
 
 SLOT = struct.Struct("<qd")  # pid, or 0; deadline on the monotonic clock, or ENDED
 SLOTS = 1024  # children at a time that are watched; further ones are not
-LISTENED = SLOTS * SLOT.size  # offset of the signal at which children write their stacks, or 0
-SIZE = LISTENED + SLOT.size
+HEAD = SLOTS * SLOT.size  # offset of what follows
+# The signal at which children write their stacks, or 0; the watcher's pid, once it watches; whether there may be
+# children that freeze a thread of their parent, which nobody but the watcher can look after; the parent's pid.
+HEADER, WORD = struct.Struct("<qqqq"), struct.Struct("<q")
+WATCHES, LOOKS_OFTEN = HEAD + 8, HEAD + 16
+FROZEN = HEAD + HEADER.size
+SIZE = FROZEN + RECORD.size
 ENDED = -1.0  # the watcher ended it for its deadline
 
 TICK = 1.0  # seconds between two looks at the deadlines
+LOOK = 0.001  # seconds between two looks whether the watcher has started
+STARTING = 60.0  # seconds for the watcher to start, which takes a tenth of one
 GRACE = 2.0  # seconds after a deadline that the parent has to notice it, with a better message
 DUMPING = 2.0  # seconds for a child to write its stacks and end
 TABLE, PARENT, CONTROLLER = 3, 4, 5  # the watcher's descriptors; the last one only beside a worker
@@ -55,6 +65,7 @@ class Table:
     def __init__(self, listened: int | None) -> None:
         self._owner = os.getpid()
         self._free: list[int] = []
+        self._frozen: Frozen | None = None
         # Before Linux 5.3, and where no program may be started, nobody watches.
         with suppress(OSError):
             self._view = _started(listened or 0)
@@ -72,6 +83,31 @@ class Table:
         slot = self._free.pop()
         SLOT.pack_into(self._view, slot * SLOT.size, pid, deadline)
         return slot
+
+    def frozen(self) -> Frozen:
+        """The part for children that freeze a thread of this process, with a watcher that looks after them.
+
+        Raises:
+            OSError: there is none.
+        """
+        if self._frozen is None:
+            if not self._free:
+                raise OSError(ENOTSUP, "no watcher can be started, and a deadline would not hold")
+            WORD.pack_into(self._view, LOOKS_OFTEN, 1)
+            limit = time.monotonic() + STARTING
+            while not self._watcher():
+                if time.monotonic() > limit:
+                    raise OSError(ENOTSUP, "the watcher does not start")
+                time.sleep(LOOK)
+            self._frozen = Frozen(memoryview(self._view)[FROZEN:])
+        try:
+            os.kill(self._watcher(), 0)
+        except ProcessLookupError:
+            raise OSError(ENOTSUP, "the watcher was killed") from None
+        return self._frozen
+
+    def _watcher(self) -> int:
+        return int(WORD.unpack_from(self._view, WATCHES)[0])
 
     def ends(self, slot: int) -> bool:
         """Whether the watcher ends, or ended, this child for its deadline."""
@@ -98,7 +134,7 @@ def _started(listened: int) -> mmap.mmap:
     try:
         os.ftruncate(table, SIZE)
         view = mmap.mmap(table, SIZE)
-        SLOT.pack_into(view, LISTENED, listened, 0.0)
+        HEADER.pack_into(view, HEAD, listened, 0, 0, os.getpid())
         given = [table, os.pidfd_open(os.getpid())]
         try:
             # A worker in a call that blocks goes on for seconds without its controller.
@@ -130,21 +166,6 @@ def _started(listened: int) -> mmap.mmap:
 # --- in the watcher ---
 
 
-class Stranger:
-    """A process that is no child of this one, and not reaped as long as its parent lives."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self.pidfd = os.pidfd_open(pid)
-
-    def ended(self, seconds: float) -> bool:
-        return bool(select.select((self.pidfd,), (), (), seconds)[0])
-
-    def send(self, number: int) -> None:
-        with suppress(OSError):
-            signal.pidfd_send_signal(self.pidfd, number)
-
-
 def main() -> None:
     """Watch until the parent has ended."""
     os.setsid()
@@ -152,18 +173,31 @@ def main() -> None:
     waiting = {PARENT, CONTROLLER} if is_open(CONTROLLER) else {PARENT}
     os.closerange(max(waiting) + 1, os.sysconf("SC_OPEN_MAX"))
     view = mmap.mmap(TABLE, SIZE)
+    listened, _, _, pid = HEADER.unpack_from(view, HEAD)
+    parent, looked = Stranger(pid, PARENT), 0.0
+    frozen = Rescue(memoryview(view)[FROZEN:], parent, listened)
+    WORD.pack_into(view, WATCHES, os.getpid())
     while PARENT in waiting:
-        ended = select.select(waiting, (), (), TICK)[0]
+        tick = rescue.TICK if WORD.unpack_from(view, LOOKS_OFTEN)[0] else TICK
+        ended = select.select(waiting, (), (), tick)[0]
         if ended:
             waiting.difference_update(ended)
+            if child := frozen.child():
+                # A worker without a controller, of which a thread is frozen, must not come to run without the child.
+                parent.send(signal.SIGKILL)
+                _end(child, 0)
             for _, pid, _ in _watched(view):
                 _end(pid, 0)
             continue
+        frozen.look()
         now = time.monotonic()
+        if now - looked < TICK:
+            continue
+        looked = now
         for slot, pid, deadline in _watched(view):
             if 0 < deadline < now - GRACE:
                 SLOT.pack_into(view, slot * SLOT.size, pid, ENDED)
-                _end(pid, SLOT.unpack_from(view, LISTENED)[0])
+                _end(pid, listened)
 
 
 def is_open(descriptor: int) -> bool:

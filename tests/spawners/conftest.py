@@ -12,11 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from pytest_procsemantics import Child, ChildOverdue, Clone, Clone3, Fork
+from pytest_procsemantics import Child, ChildOverdue, Clone, Clone3, Fork, Vfork
 from pytest_procsemantics.spawners import tree
 from pytest_procsemantics.spawners.support import why_not
 
-PROCESSES: dict[str, type[Fork | Clone | Clone3]] = {"fork": Fork, "clone": Clone, "clone3": Clone3}
+PROCESSES: dict[str, type[Fork | Clone | Clone3 | Vfork]] = {
+    "fork": Fork,
+    "clone": Clone,
+    "clone3": Clone3,
+    "vfork": Vfork,
+}
 
 Hook = Callable[[], object]
 
@@ -47,7 +52,7 @@ def fork() -> Iterator[Fork]:
 
 
 @pytest.fixture(params=PROCESSES)
-def make(request: pytest.FixtureRequest) -> Iterator[Fork | Clone | Clone3]:
+def make(request: pytest.FixtureRequest) -> Iterator[Fork | Clone | Clone3 | Vfork]:
     """Children by each primitive that makes processes."""
     if reason := why_not(request.param):
         pytest.skip(reason)

@@ -40,11 +40,20 @@ from pytest_procsemantics import (
 )
 from pytest_procsemantics.driven.constants.values import CLONE_NEWPID, CLONE_NEWUSER
 from pytest_procsemantics.spawners import handle
-from pytest_procsemantics.spawners.clone import CLONE_FILES, CLONE_THREAD, CLONE_VFORK, CLONE_VM
+from pytest_procsemantics.spawners.clone import (
+    CLONE_FILES,
+    CLONE_SIGHAND,
+    CLONE_THREAD,
+    CLONE_VFORK,
+    CLONE_VM,
+)
 from pytest_procsemantics.spawners.watch import Table
 
-Maker = Any  # Fork | Clone | Clone3, which differ in what else they take
+Maker = Any  # Fork | Clone | Clone3 | Vfork, which differ in what else they take
 Has = Callable[[], tuple[list[str], list[int]]]
+
+# What is not so for a child that has its parent's memory; test_vfork.py tells how it is there.
+of_copies = pytest.mark.parametrize("make", ["fork", "clone", "clone3"], indirect=True)
 
 # --- the way back ---
 
@@ -59,6 +68,7 @@ def test_bytes_of_any_size_come_back_though_nobody_reads_before_the_end(
     assert child.result() == bytes(size)
 
 
+@of_copies
 def test_an_exception_has_the_traceback_in_the_child_as_its_cause(make: Maker) -> None:
     def below() -> None:
         error = ValueError("from below")
@@ -180,6 +190,7 @@ def test_exceptions_keep_their_fields(error: ChildError) -> None:
 # --- one child for all ---
 
 
+@of_copies
 def test_a_child_tells_what_the_kernel_knows_of_it(make: Maker) -> None:
     reader, writer = os.pipe()
     child = make(lambda: os.read(reader, 1))
@@ -249,6 +260,7 @@ def test_an_interrupt_in_the_midst_of_a_spawn_leaves_no_child(
         assert has() == before
 
 
+@of_copies
 @pytest.mark.usefixtures("interrupting_hook")
 def test_an_interrupt_in_a_fork_hook_is_not_lost(make: Maker, has: Has) -> None:
     before = has()
@@ -263,6 +275,7 @@ def test_a_deadline_is_finite(fork: Fork, timeout: float) -> None:
         fork(int, timeout=timeout)
 
 
+@of_copies
 def test_a_child_may_spawn_with_the_same_spawner(make: Maker) -> None:
     assert make(lambda: make(lambda: [os.getppid()]).result() == [os.getpid()]).result()
 
@@ -298,6 +311,7 @@ def test_many_children_leave_nothing(make: Maker, has: Has) -> None:
 # --- no second pytest ---
 
 
+@of_copies
 def test_only_what_the_callable_registered_runs_at_its_end(make: Maker, tmp_path: Path) -> None:
     log = tmp_path / "log"
 
@@ -352,6 +366,7 @@ def test_a_swallowed_exit_is_none(make: Maker) -> None:
     assert make(swallows).result() == "here"
 
 
+@of_copies
 def test_the_parents_hooks_for_exceptions_stay_the_parents(
     make: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -398,6 +413,7 @@ def test_shared_memory_outlives_a_child_that_had_it(make: Maker) -> None:
 # --- fork hooks, threads, signals ---
 
 
+@of_copies
 def test_fork_hooks_run_once_and_in_order(make: Maker, hook_log: list[str]) -> None:
     assert make(lambda: list(hook_log)).result() == ["before", "child"]
     assert hook_log == ["before", "parent"]
@@ -413,6 +429,7 @@ def test_fork_hooks_run_when_the_call_fails(kind: Maker, has: Has, hook_log: lis
     assert hook_log == ["before", "parent"]
 
 
+@of_copies
 @pytest.mark.filterwarnings("error")
 def test_threads_in_the_parent_lose_no_child(make: Maker, beside: None) -> None:
     assert threading.active_count() > 1
@@ -580,8 +597,9 @@ def test_a_child_without_a_signal_at_its_end_is_reaped() -> None:
     [
         (CLONE_VM, "procsem"),
         (CLONE_THREAD, "procsem"),
-        (CLONE_VM | CLONE_VFORK, "procsem"),
         (CLONE_VFORK, "procsem"),
+        (CLONE_VM | CLONE_VFORK | CLONE_THREAD, "procsem"),
+        (CLONE_VM | CLONE_VFORK | CLONE_SIGHAND, "procsem"),
         (0x1000, "CLONE_PIDFD takes an address"),
     ],
 )

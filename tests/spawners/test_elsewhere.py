@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import pytest_procsemantics
-from pytest_procsemantics.spawners import support
+from pytest_procsemantics.spawners import probe, support
 
 ROOT = Path(pytest_procsemantics.__file__).parents[1]
 
@@ -134,3 +134,52 @@ def test_what_can_not_be_had_has_a_reason(
     found = support.why_not("clone3")
     assert found is not None
     assert found.startswith(reason)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+@pytest.mark.parametrize(
+    ("module", "name", "value", "reason"),
+    [
+        (platform, "machine", lambda: "riscv64", "vfork: not written for riscv64"),
+        (sys, "version_info", (3, 99, 0), "vfork: not proved on Python "),
+        (sys, "gettotalrefcount", int, "vfork: not proved on a debug build"),
+        (platform, "libc_ver", lambda: ("", ""), "vfork: not proved with this C library"),
+        (probe, "why_no_vfork", lambda: "a copy", "vfork: a copy"),
+    ],
+)
+def test_a_vfork_that_was_not_proved_has_a_reason(
+    monkeypatch: pytest.MonkeyPatch, module: object, name: str, value: object, reason: str
+) -> None:
+    if sys.version_info[:2] not in support.VFORK_PYTHONS:
+        pytest.skip("has a reason of its own")
+    monkeypatch.setattr(module, name, value, raising=False)
+    found = support.why_not("vfork")
+    assert found is not None
+    assert found.startswith(reason)
+
+
+FORKS = """
+from pytest_procsemantics.spawners import probe
+probe.VFORK_WORDS = dict.fromkeys(probe.VFORK_WORDS, CALL)
+print(probe.found())
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="needs the call numbers of x86_64")
+@pytest.mark.skipif(support.why_not("vfork") is not None, reason=str(support.why_not("vfork")))
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("(57,)", "the child gets a copy of the memory here, as in emulators\n"),  # fork
+        ("(56, 0x4011)", "the child gets a copy of the memory here, as in emulators\n"),
+        ("(-1,)", "Function not implemented\n"),
+        ("(58,)", f"{probe.TRUE}\n"),
+    ],
+)
+def test_what_is_no_true_vfork_is_found_out(words: str, found: str) -> None:
+    code = FORKS.replace("CALL", words)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert done.stdout == found, done.stderr

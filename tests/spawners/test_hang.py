@@ -22,6 +22,9 @@ from pytest_procsemantics.spawners import tree
 Maker = Any  # Fork | Clone | Clone3, which differ in what else they take
 Overdue = Callable[..., ChildOverdue]
 
+# What is not so for a child that has its parent's memory; test_vfork.py tells how it is there.
+of_copies = pytest.mark.parametrize("make", ["fork", "clone", "clone3"], indirect=True)
+
 
 @contextmanager
 def held(acquire: Callable[[], Any], release: Callable[[], Any]) -> Iterator[None]:
@@ -44,6 +47,7 @@ def held(acquire: Callable[[], Any], release: Callable[[], Any]) -> Iterator[Non
         holder.join()
 
 
+@of_copies
 def test_a_lock_of_a_vanished_thread_is_recognised(make: Maker, overdue: Overdue) -> None:
     lock = threading.Lock()
 
@@ -81,6 +85,7 @@ def test_a_lock_in_c_is_recognised(fork: Fork, overdue: Overdue) -> None:
     assert "waits for a lock" in str(error)
 
 
+@of_copies
 @pytest.mark.usefixtures("hanging_hook")
 def test_a_fork_hook_that_hangs_is_told(make: Maker) -> None:
     child = make(int, timeout=0.3)
@@ -134,6 +139,7 @@ def test_all_threads_of_the_child_are_shown(fork: Fork, overdue: Overdue) -> Non
     assert "in waits" in stacks
 
 
+@of_copies
 def test_a_child_that_has_spawned_still_shows_its_stacks(make: Maker, overdue: Overdue) -> None:
     def spawns() -> None:
         make(int).result()
@@ -154,6 +160,7 @@ def test_a_program_in_the_childs_place_is_told(fork: Fork, overdue: Overdue) -> 
     assert f"command line sh -c {line}" in str(error)
 
 
+@of_copies
 def test_descendants_are_ended_too(make: Maker, overdue: Overdue) -> None:
     def has_descendants() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

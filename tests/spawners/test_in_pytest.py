@@ -13,6 +13,7 @@ import pytest
 
 import pytest_procsemantics
 from pytest_procsemantics.spawners.support import why_not
+from pytest_procsemantics.spawning import CALLABLE_PRIMITIVES
 
 SUITE = """
 import os, sys, warnings
@@ -100,10 +101,9 @@ def test_a_child_decides_over_its_test(
     pytester.makepyfile(SUITE)
     (pytester.mkdir("below") / "test_programs.py").write_text(PROGRAMS)
     result = run_apart("-rsx", "--import-mode=importlib", "--procsem-timeout=25")
-    primitives = ("fork", "clone", "clone3")
-    missing = len([name for name in primitives if why_not(name)])
+    missing = len([name for name in CALLABLE_PRIMITIVES if why_not(name)])
     result.assert_outcomes(
-        passed=17 - missing, skipped=2 + missing, failed=5, xfailed=1, warnings=1
+        passed=18 - missing, skipped=2 + missing, failed=5, xfailed=1, warnings=1
     )
     result.stdout.fnmatch_lines_random(
         [
@@ -152,9 +152,19 @@ def test_talks(spawn_fork):
 """
 
 
-@pytest.mark.parametrize("mode", ["no", "sys", "fd", "tee-sys"])
-def test_each_line_appears_once_with_every_capture(tmp_path: Path, mode: str) -> None:
-    (tmp_path / "test_it.py").write_text(TALKING)
+@pytest.mark.parametrize(
+    ("mode", "primitive"),
+    [
+        *((mode, "fork") for mode in ("no", "sys", "fd", "tee-sys")),
+        *((mode, "vfork") for mode in ("sys", "fd")),
+    ],
+)
+def test_each_line_appears_once_with_every_capture(
+    tmp_path: Path, mode: str, primitive: str
+) -> None:
+    if reason := why_not(primitive):
+        pytest.skip(reason)
+    (tmp_path / "test_it.py").write_text(TALKING.replace("spawn_fork", f"spawn_{primitive}"))
     (tmp_path / "pytest.ini").write_text("[pytest]\n")  # ends pytest's look at folders above
     line = [sys.executable, "-m", "pytest", "-p", "pytest_procsemantics.plugin"]
     line += ["-p", "no:cacheprovider", f"--capture={mode}", "test_it.py"]
@@ -205,13 +215,21 @@ def test_nothing(spawn_fork):
 """
 
 
+@pytest.mark.parametrize("core", ["ctrace", "sysmon"])
 def test_lines_that_only_a_child_runs_are_covered(
-    pytester: pytest.Pytester, run_apart: Callable[..., pytest.RunResult]
+    pytester: pytest.Pytester,
+    run_apart: Callable[..., pytest.RunResult],
+    monkeypatch: pytest.MonkeyPatch,
+    core: str,
 ) -> None:
     pytest.importorskip("pytest_cov", reason="pytest-cov is not installed")
+    if core == "sysmon" and sys.version_info < (3, 12):
+        pytest.skip("sys.monitoring is there since Python 3.12")
+    monkeypatch.setenv("COVERAGE_CORE", core)
     pytester.makepyfile(MEASURING, measured=MEASURED)
     options = ("-p", "pytest_cov", "--cov=measured", "--cov-report=term-missing", "-W", "error")
     result = run_apart(*options)
-    result.assert_outcomes(passed=4 - len([name for name in ("clone", "clone3") if why_not(name)]))
+    missing = len([name for name in CALLABLE_PRIMITIVES if why_not(name)])
+    result.assert_outcomes(passed=5 - missing, skipped=missing)
     result.stdout.re_match_lines([r"measured.py +7 +1 +86% +8$"])
     assert [path.name for path in pytester.path.glob(".coverage*")] == [".coverage"]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import pytest_procsemantics
-from pytest_procsemantics import ChildFailed, ChildKilled, ChildOverdue, Thread
+from pytest_procsemantics import ChildFailed, ChildKilled, ChildOverdue
 from pytest_procsemantics.spawners.support import REASONS, why_not
 
 HERE = Path(__file__).parent
@@ -90,8 +90,9 @@ IN_A_PROCESS = {
         ("is_killed", 34), -34, raises=(ChildKilled, r".* SIGRTMIN(\+0)?$")
     ),
 }
-# The other ends of a thread would be those of pytest.
+# The other ends of a thread would be those of pytest. Who has its parent's memory needs no copies.
 CELLS = [
+    *(("vfork", end) for end in ANYWHERE | IN_A_PROCESS if "no copy" not in end),
     *((primitive, end) for primitive in COPIES + FRESH for end in ANYWHERE | IN_A_PROCESS),
     *(("thread", end) for end in ANYWHERE),
 ]
@@ -131,12 +132,15 @@ def status(child: Any) -> int:
     return code
 
 
-def test_a_thread_copies_nothing(spawn_thread: Thread, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("primitive", ["thread", "vfork"])
+def test_who_shares_memory_copies_nothing(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, primitive: str
+) -> None:
     monkeypatch.syspath_prepend(HERE)
-    ends = import_module("ends")
-    child = spawn_thread(ends.returns_what_has_no_copy)
+    spawn, ends = request.getfixturevalue(f"spawn_{primitive}"), import_module("ends")
+    child = spawn(ends.returns_what_has_no_copy)
     assert child.result() is child.result()
-    failed = spawn_thread(ends.raises_what_has_no_copy)
+    failed = spawn(ends.raises_what_has_no_copy)
     with pytest.raises(ends.Odd, match=r"^1 and 2$"):
         failed.result()
     assert failed.exit_code == 1
