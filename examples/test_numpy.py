@@ -7,6 +7,10 @@ https://numpy.org/doc/stable/reference/random/parallel.html
 import random
 
 import numpy as np
+import pytest
+
+# A child by vfork has no copy: its generator is the parent's own.
+pytestmark = pytest.mark.procsem_primitives("fork", "clone", "clone3")
 
 
 def test_children_draw_the_same_numbers(spawn):

@@ -6,6 +6,9 @@ https://pyzmq.readthedocs.io/en/latest/api/zmq.html#zmq.Context.instance
 import pytest
 import zmq
 
+# A child by vfork has its parent's memory, where a second context with its threads would outlive it.
+pytestmark = pytest.mark.procsem_primitives("fork", "clone", "clone3")
+
 
 @pytest.fixture
 def context():
