@@ -17,11 +17,14 @@ from pathlib import Path
 
 from benchmarks import growth, programs, pytest_runs, spawning
 from pytest_procsemantics.native import build
+from pytest_procsemantics.spawners.support import why_not
 
 FEW, MANY = 50, 450  # tests in a run: the difference is what tests cost without the start
 START_LIMIT = 10.0  # milliseconds
 IDLE_LIMIT = 0.01  # of a test that does nothing
 GUARD_LIMIT = 3.0  # milliseconds
+LARGE = 256  # MiB in memory
+VFORK_LIMIT = 60.0  # microseconds
 CROWD = 500  # other processes beside a guarded test
 BLOCKS_LIMIT = 50  # of Python's memory, and
 MEMORY_LIMIT = 512.0  # KiB of the process, that any number of children may leave
@@ -127,6 +130,26 @@ def spawns(runs: pytest_runs.Runs, rounds: int, processors: set[int]) -> Iterato
     yield compared("the same on one processor", ours, bare, against, "us", None)
 
 
+def frozen(folder: Path, rounds: int) -> Iterator[Row]:
+    """A callable in a child by vfork beside a forked one of a large process, and beside the least in C."""
+    python = [sys.executable, "-m", "benchmarks.vfork_rounds"]
+    found = programs.take_turns(
+        {
+            "small": [*python, "vfork", "0"],
+            "large": [*python, "vfork", str(LARGE)],
+            "fork": [*python, "fork", str(LARGE)],
+            "C": [programs.compiled("vfork", folder)],
+        },
+        5,
+        rounds,
+    )
+    what = f"spawn_vfork with {LARGE} MiB in memory"
+    yield compared(what, found["large"], found["fork"], "os.fork, _exit, waitpid", "us", 0.05)
+    what = "spawn_vfork of an empty callable"
+    yield compared(what, found["small"], VFORK_LIMIT, "allowed", "us", 1.0)
+    yield compared("the same", found["small"], found["C"], "vfork, _exit, wait in C", "us", None)
+
+
 def guard(runs: pytest_runs.Runs, rounds: int) -> Iterator[Row]:
     """What leak_guard adds to a test on a machine with many processes."""
     texts, plugins = (pytest_runs.GUARDED, pytest_runs.TRIVIAL), (pytest_runs.PLUGIN,)
@@ -169,6 +192,8 @@ def rows(arguments: argparse.Namespace) -> Iterator[Row]:
             yield from idle(runs, max(rounds // 10, 1))
         if not only or "spawn" in only:
             yield from spawns(runs, rounds, arguments.processors)
+        if (not only or "vfork" in only) and why_not("vfork") is None:
+            yield from frozen(folder, rounds)
         if not only or "guard" in only:
             yield from guard(runs, max(rounds // 20, 1))
     if not only or "growth" in only:
@@ -201,7 +226,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=200, help="of each program (200)")
     parser.add_argument("--count", type=int, default=1000, help="children of each kind (1000)")
     parser.add_argument(
-        "only", nargs="*", help="some of: step root check idle spawn guard growth suite"
+        "only", nargs="*", help="some of: step root check idle spawn vfork guard growth suite"
     )
     arguments = parser.parse_args()
     # Driver, hub and driven processes take over the affinity: a wake-up from another processor

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pytest_procsemantics.spawners import Clone, Clone3, Exec, Fork, PosixSpawn, Thread
+from pytest_procsemantics.spawners import Clone, Clone3, Exec, Fork, PosixSpawn, Thread, Vfork
 from pytest_procsemantics.spawners.support import why_not
 
 # Children by one spawner, which then is closed, as a fixture is at the end of its test.
@@ -70,6 +70,7 @@ SPAWNERS: dict[str, tuple[type[Any], Callable[[Any, int], None]]] = {
     "fork": (Fork, callables),
     "clone": (Clone, callables),
     "clone3": (Clone3, callables),
+    "vfork": (Vfork, callables),
     "exec": (Exec, programs),
     "posix_spawn": (PosixSpawn, programs),
     "thread": (Thread, callables),
