@@ -192,9 +192,15 @@ class Making:
         except OSError as error:
             raise OSError(error.errno, f"{self._name}: {error.strerror}") from None
         streams.flush_all()
-        self._files = [new_file("stacks"), NO_FILE, NO_FILE]
-        if capture:
-            self._files[1:] = new_file("stdout"), new_file("stderr")
+        self._files = [NO_FILE] * 3
+        try:
+            for index, name in enumerate(
+                ("stacks", "stdout", "stderr") if capture else ("stacks",)
+            ):
+                self._files[index] = new_file(name)
+        except OSError as error:
+            self._close()
+            raise OSError(error.errno, f"{self._name}: {error.strerror}") from None
         self._thread = get_ident()
         self._is_main = self._thread == threading.main_thread().ident
         self._begin = time.monotonic()
@@ -252,10 +258,14 @@ class Making:
                 raise OSError(error.errno, text) from None
             raise
         finally:
-            for descriptor in self._files:
-                if descriptor != NO_FILE:
-                    os.close(descriptor)
+            self._close()
         return child
+
+    def _close(self) -> None:
+        """Close what is not the child's."""
+        for descriptor in self._files:
+            if descriptor != NO_FILE:
+                os.close(descriptor)
 
     def _begins(self, pid: int) -> None:
         """In the child: say who it is."""

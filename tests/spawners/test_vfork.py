@@ -9,6 +9,7 @@ import contextvars
 import ctypes
 import gc
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -415,6 +416,21 @@ def test_a_child_by_fork_can_spawn(vfork: Vfork) -> None:
     with Fork() as fork:
         one, other = fork(spawns).result()
     assert one == other != os.getpid()
+
+
+def test_nothing_is_left_where_descriptors_run_out(vfork: Vfork) -> None:
+    vfork(int).result()
+    before, limits = os.listdir("/proc/self/fd"), resource.getrlimit(resource.RLIMIT_NOFILE)
+    # The lowest number that is free, and one more.
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"vfork: Too many open files$"):
+            vfork(int)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert os.listdir("/proc/self/fd") == before
 
 
 # --- by clone and clone3 ---
