@@ -109,7 +109,8 @@ class Part(NamedTuple):
 
 
 AGENT = Part("agent.c", "agent-{}", MACHINES, FLAGS, MACHINE_FLAGS)
-VFORK = Part("vfork.c", "vfork-{}.so", VFORK_MACHINES, VFORK_FLAGS, VFORK_MACHINE_FLAGS)
+# Without the suffix of Python's extension modules, for it is none.
+VFORK = Part("vfork.c", "vfork-{}", VFORK_MACHINES, VFORK_FLAGS, VFORK_MACHINE_FLAGS)
 
 
 class Compiler(NamedTuple):
@@ -244,7 +245,7 @@ def build(
     """Compile agents, and the shared object for spawn_vfork where there is one for the machine.
 
     Args:
-        folder: where to; the files are named `agent-MACHINE` and `vfork-MACHINE.so`.
+        folder: where to; the files are named `agent-MACHINE` and `vfork-MACHINE`.
         machines: for which; None: this machine, and the others as far as compilers are there.
         sources: the folder that holds agent.c and vfork.c.
 
