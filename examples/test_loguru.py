@@ -31,6 +31,7 @@ def test_the_parent_writes_what_its_child_logs(lines, spawn):
     assert lines == ["from the child"]
 
 
+@pytest.mark.procsem_primitives("fork", "clone", "clone3")  # a child by vfork has its parent's sink
 @pytest.mark.parametrize("lines", [False], ids=["direct"], indirect=True)
 def test_without_a_queue_each_process_has_a_sink_of_its_own(lines, spawn):
     spawn(log).result()
