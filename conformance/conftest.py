@@ -51,6 +51,8 @@ class Given:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         self._item = item
 
+    # Not before pytest has ended what a Ctrl-C left of the last check.
+    @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
         self._closing.close()
 

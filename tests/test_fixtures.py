@@ -106,3 +106,25 @@ def test_fixture_and_marker_stand_in_the_reference(run: Run) -> None:
     reference = (Path(__file__).parent.parent / "docs/reference/fixtures.md").read_text()
     assert "`procsem`" in reference
     assert "`procsem_requires(" in reference
+
+
+# --- the fixtures of the checks ---
+
+
+# pytest-xdist has its own way to tell of an interrupted worker.
+@pytest.mark.parametrize("options", [()], indirect=True, ids=["one-process"])
+def test_an_interrupt_in_a_check_is_nothing_else(run_apart: Run, pytester: pytest.Pytester) -> None:
+    """The target is still there when pytest ends what the check had."""
+    conftest = Path(__file__).parents[1] / "conformance/conftest.py"
+    pytester.makeconftest(conftest.read_text(encoding="utf-8"))
+    pytester.makepyfile("""
+        from pytest_procsemantics import clause
+
+        @clause("fork.2/memory-is-copied")
+        def test_interrupted(parent):
+            parent.fork()
+            raise KeyboardInterrupt
+    """)
+    result = run_apart()
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert "Traceback" not in str(result.stdout) + str(result.stderr)
