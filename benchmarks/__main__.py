@@ -138,7 +138,7 @@ def frozen(folder: Path, rounds: int) -> Iterator[Row]:
             "small": [*python, "vfork", "0"],
             "large": [*python, "vfork", str(LARGE)],
             "fork": [*python, "fork", str(LARGE)],
-            "C": [programs.compiled("vfork", folder)],
+            "C": [programs.compiled("fork", folder), "vfork"],
         },
         5,
         rounds,

@@ -41,9 +41,8 @@ Maker = Callable[[Process, str], object]
 Array = Callable[[Process], int]
 BAD = 8  # an address where nothing is ever mapped
 SYMBOLIC_LINKS = 40  # in one path (path_resolution(7))
-USERS = (
-    100_000  # from here on, a user for each pid: whoever runs this beside us counts other processes
-)
+# From here on there is a user for each pid: whoever runs this beside us counts other processes.
+USERS = 100_000
 
 
 def agent_copy(process: Process, path: str, mode: int = 0o755) -> str:

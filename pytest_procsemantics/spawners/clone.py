@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 from pytest_procsemantics.spawners import raw, vfork
 from pytest_procsemantics.spawners.child import Child
 from pytest_procsemantics.spawners.spawner import Spawner
+from pytest_procsemantics.spawners.support import CLONE_THREAD
 
 T = TypeVar("T")
 
 # Source: Linux, linux/sched.h.
 CLONE_VM, CLONE_FILES, CLONE_SIGHAND = 0x100, 0x400, 0x800
-CLONE_VFORK, CLONE_THREAD = 0x4000, 0x10000
+CLONE_VFORK = 0x4000
 FROZEN = CLONE_VM | CLONE_VFORK  # together they are vfork
 CLONE_INTO_CGROUP = 0x200000000
 POINTERS = {

@@ -21,6 +21,7 @@ from pathlib import Path
 from pytest_procsemantics.spawners import way_back
 from pytest_procsemantics.spawners.handle import Handle
 from pytest_procsemantics.spawners.masks import catches, masks
+from pytest_procsemantics.spawners.tree import cpu_seconds, stat
 from pytest_procsemantics.spawners.way_back import Records
 
 DUMPING = 2.0  # seconds for a child to write its stacks and end
@@ -167,13 +168,11 @@ def kernel_lines(folder: Path) -> list[str]:
     """What the kernel says of a process, given by its folder in /proc."""
     channel = _word(folder / "wchan")
     try:
-        words = (folder / "stat").read_text().rpartition(")")[2].split()
+        words = stat(folder.name)
     except OSError:
         return []
-    tick = os.sysconf("SC_CLK_TCK")
-    seconds = (int(words[11]) + int(words[12])) / tick
     lines = [
-        f"state {words[0]}, wait channel {channel or 'not told'}, {seconds:.2f} s of CPU, threads: {words[17]}"
+        f"state {words[0]}, wait channel {channel or 'not told'}, {cpu_seconds(words):.2f} s of CPU, threads: {words[17]}"
     ]
     call = _word(folder / "syscall").split()
     if call and call[0].isdecimal():

@@ -66,10 +66,8 @@ class Life:
             warnings.showwarning = self._warned
             if out < 0:
                 streams.send_home(self._tell)
-            elif shares_files:
-                sys.stdout, sys.stderr = streams.printing(out), streams.printing(err)
             else:
-                streams.take_over(out, err)
+                streams.take_over(out, err, shares_files)
             atexit.register(self._leave)
             try:
                 value = function(*args, **kwargs)

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from pytest_procsemantics.spawners.support import VFORK_WORDS
+from pytest_procsemantics.spawners.tree import stat
 
 LIMIT = 60.0  # seconds; it takes a tenth of one
 ROUNDS = 3
@@ -58,12 +59,12 @@ class Trial:
 
     def __init__(self, leaves: bool) -> None:
         self._leaves = leaves
-        self._parent = f"/proc/{os.getpid()}/task/{threading.get_native_id()}/stat"
+        self._parent = f"{os.getpid()}/task/{threading.get_native_id()}"
         self.pid = 0
         self.state = ""
 
     def look(self) -> None:
-        self.state = Path(self._parent).read_text().rpartition(")")[2].split()[0]
+        self.state = stat(self._parent)[0]
         self.pid = os.getpid()
         if self._leaves:
             os._exit(0)

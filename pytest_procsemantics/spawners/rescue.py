@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_procsemantics.spawners import hang, way_back
-from pytest_procsemantics.spawners.tree import Stranger, Tree, state
+from pytest_procsemantics.spawners.tree import Stranger, Tree, cpu_seconds, stat, state
 from pytest_procsemantics.spawners.way_back import Records
 
 NULL = b"\0"
@@ -161,7 +161,7 @@ class Rescue:
             facts = "\n".join(lines).encode(errors="replace")
             struct.pack_into(f"{RECORD.size - FACTS}s", self._view, FACTS, facts)
             begin = time.monotonic()
-            self._late = Late(number, process, Tree(process), begin, seconds(folder), lines)
+            self._late = Late(number, process, Tree(process), begin, seconds(pid), lines)
             process.send(self._listened)
 
     def _go_on(self, late: Late) -> None:
@@ -169,7 +169,7 @@ class Rescue:
         moves = movements(folder)
         late.rests = late.rests + 1 if moves and moves == late.moves else 0
         late.moves = moves
-        used = seconds(folder) - late.used
+        used = seconds(late.process.pid) - late.used
         _, _, _, _, _, _, looks, is_deaf, _, _ = RECORD.unpack_from(self._view)
         if late.rests >= looks:
             self._kill(late)
@@ -233,11 +233,10 @@ def own_stacks(file: int) -> str:
     return hang.own_frames(text if again < 0 else text[:again])
 
 
-def seconds(folder: Path) -> float:
-    """Of the processor that a process has used."""
+def seconds(pid: int) -> float:
+    """Of the processor that a process has used; 0 if it is gone."""
     with suppress(OSError):
-        words = (folder / "stat").read_text().rpartition(")")[2].split()
-        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(stat(pid))
     return 0.0
 
 

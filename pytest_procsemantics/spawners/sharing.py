@@ -23,17 +23,17 @@ from typing import Any
 
 from pytest_procsemantics.spawners import frozen, outcomes, streams
 from pytest_procsemantics.spawners.life import FAILED
+from pytest_procsemantics.spawners.support import CLONE_THREAD
 from pytest_procsemantics.spawners.thread import Unwind
 from pytest_procsemantics.spawners.way_back import CALLABLE, ENDING
 
 SIGNALS = sorted(signal.valid_signals())
-CLONE_THREAD = 0x10000
 TASKS = "/proc/self/task"
 FOLDERS = 2  # links of a folder beside those of the folders in it
 LOOK = 0.001  # seconds between two looks whether the threads of a child have ended
 
 
-class Life:
+class SharedLife:
     """One child's run of its callable, and what is known of it afterwards.
 
     Args:
@@ -87,13 +87,7 @@ class Life:
             self._begins(self.pid)
             trace_as_threads_are()
             if self._out >= 0:
-                if self._shares_files:
-                    sys.stdout, sys.stderr = (
-                        streams.printing(self._out),
-                        streams.printing(self._err),
-                    )
-                else:
-                    streams.take_over(self._out, self._err)
+                streams.take_over(self._out, self._err, self._shares_files)
             try:
                 value = self._context.run(self._function, *self._args, **self._kwargs)
             except BaseException as error:

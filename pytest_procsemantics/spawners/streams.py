@@ -67,8 +67,11 @@ def prepare() -> None:
                 _printing[number] = printing(number)
 
 
-def take_over(out: int, err: int) -> None:
-    """In a child: make these files its descriptors 1 and 2, and what Python prints to."""
+def take_over(out: int, err: int, shares_files: bool) -> None:
+    """In a child: have Python print to these files; they become descriptors 1 and 2 if those are the child's own."""
+    if shares_files:
+        sys.stdout, sys.stderr = printing(out), printing(err)
+        return
     os.dup2(out, OUT)
     os.dup2(err, ERR)
     sys.stdout = _printing.get(OUT) or printing(OUT)

@@ -128,9 +128,26 @@ def _wait_until_stopped(pid: int) -> None:
 def state(pid: int) -> str:
     """The letter that the kernel has for what a process does; X: it is gone."""
     try:
-        return read(f"/proc/{pid}/stat").rpartition(")")[2].split()[0]
+        return stat(pid)[0]
     except OSError:
         return "X"
+
+
+def stat(pid: int | str) -> list[str]:
+    """What /proc/PID/stat has behind the name, the state first (proc(5)).
+
+    Args:
+        pid: of a process; PID/task/TID for one of its threads.
+
+    Raises:
+        OSError: it is gone.
+    """
+    return read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+
+
+def cpu_seconds(fields: list[str]) -> float:
+    """Of the processor that a process has used, by what `stat` gives."""
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def read(path: str) -> str:

@@ -13,16 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 from errno import ENOTSUP
 from functools import cache
 from os import getpid
-from pathlib import Path
 from typing import Any, TypeVar
 
 from pytest_procsemantics.spawners import frozen, rescue, streams, watch
 from pytest_procsemantics.spawners.child import NO_FILE, Child, name_of
 from pytest_procsemantics.spawners.errors import ChildFailed, ChildOverdue
 from pytest_procsemantics.spawners.handle import how, signal_name
-from pytest_procsemantics.spawners.sharing import Kept, Life, forget_threads
+from pytest_procsemantics.spawners.sharing import Kept, SharedLife, forget_threads
 from pytest_procsemantics.spawners.spawner import Spawner
 from pytest_procsemantics.spawners.support import VFORK_WORDS, why_not
+from pytest_procsemantics.spawners.tree import stat
 from pytest_procsemantics.spawners.way_back import new_file
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ class FrozenChild(Child[T]):
 
     __slots__ = ("_life", "_seen", "_was_told")
 
-    def __init__(self, *args: Any, life: Life, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, life: SharedLife, **kwargs: Any) -> None:
         self._life = life
         self._seen: tuple[int, str, str] = (rescue.UNTOUCHED, "", "")
         self._was_told = False
@@ -214,7 +214,7 @@ class Making:
     ) -> FrozenChild[Any]:
         """Make it, and give it when it has ended or is another program."""
         spawner, (back, out, err) = self._spawner, self._files
-        life = Life(self._function, args, kwargs, out, err, shares_files, self._begins)
+        life = SharedLife(self._function, args, kwargs, out, err, shares_files, self._begins)
         pid, is_watched = -1, False
         child: FrozenChild[Any] | None = None
         try:
@@ -274,7 +274,7 @@ class Making:
         if self._is_main:
             frozen.native().listen_to_interrupts()
 
-    def _run(self, words: Sequence[int], life: Life) -> int:
+    def _run(self, words: Sequence[int], life: SharedLife) -> int:
         """Have the child live, and put back what is no matter of the parent's."""
         thread, listened, is_main = self._thread, self._listened, self._is_main
         states = self._spawner._states = self._spawner._states or frozen.States()
@@ -303,10 +303,9 @@ class Making:
 def is_exiting(pid: int) -> bool:
     """Whether a child that has let its parent go on is ending; else it has become another program."""
     try:
-        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return bool(int(stat(pid)[FLAGS]) & EXITING)
     except OSError:  # SIGCHLD is ignored, and it is gone
         return True
-    return bool(int(words[FLAGS]) & EXITING)
 
 
 class Vfork(Spawner):

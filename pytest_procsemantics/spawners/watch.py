@@ -1,8 +1,9 @@
 """A watcher beside this process: it ends the children, with their descendants, when nobody else does.
 
 That is when this process died without a word (SIGKILL, os._exit), or as a worker of pytest-xdist lost the process that
-controls it, and when a child is past its deadline while the test waits for something else. It is started at the first spawn and is no child of this process: tests wait for any
-child, and count them. The children stand in a table in memory that both have, so a spawn costs no message.
+controls it, and when a child is past its deadline while the test waits for something else. It is started at the first
+spawn and is no child of this process: tests wait for any child, and count them. The children stand in a table in
+memory that both have, so a spawn costs no message.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from functools import cache
 from pathlib import Path
 
 from pytest_procsemantics.spawners import rescue
+from pytest_procsemantics.spawners.hang import DUMPING
 from pytest_procsemantics.spawners.masks import catches
 from pytest_procsemantics.spawners.rescue import RECORD, Frozen, Rescue
 from pytest_procsemantics.spawners.tree import Stranger, Tree
@@ -41,7 +43,6 @@ TICK = 1.0  # seconds between two looks at the deadlines
 LOOK = 0.001  # seconds between two looks whether the watcher has started
 STARTING = 60.0  # seconds for the watcher to start, which takes a tenth of one
 GRACE = 2.0  # seconds after a deadline that the parent has to notice it, with a better message
-DUMPING = 2.0  # seconds for a child to write its stacks and end
 TABLE, PARENT, CONTROLLER = 3, 4, 5  # the watcher's descriptors; the last one only beside a worker
 WORKER = "PYTEST_XDIST_WORKER"  # a variable that its workers have
 

@@ -30,9 +30,8 @@ OUTCOMES = frozenset((NOTHING, RETURNED, RAISED, SAID, LEFT, STUCK))
 NOTE_RUNS, NOTE_NOTHING = HEADER.pack(RUNS, 0), HEADER.pack(NOTHING, 0)
 NOTHING_BUT_NONE = NOTE_RUNS + NOTE_NOTHING
 LAST_STANDARD = 2  # descriptor of standard error
-AT_ONCE = (
-    400  # bytes that one read takes: Python has such an object in a pool, a larger one costs pages
-)
+# Bytes that one read takes: Python has such an object in a pool, a larger one costs pages.
+AT_ONCE = 400
 
 FORK_HOOKS, CALLABLE, ENDING = "fork hooks", "callable", "ending"
 

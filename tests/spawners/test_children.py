@@ -40,13 +40,8 @@ from pytest_procsemantics import (
 )
 from pytest_procsemantics.driven.constants.values import CLONE_NEWPID, CLONE_NEWUSER
 from pytest_procsemantics.spawners import handle
-from pytest_procsemantics.spawners.clone import (
-    CLONE_FILES,
-    CLONE_SIGHAND,
-    CLONE_THREAD,
-    CLONE_VFORK,
-    CLONE_VM,
-)
+from pytest_procsemantics.spawners.clone import CLONE_FILES, CLONE_SIGHAND, CLONE_VFORK, CLONE_VM
+from pytest_procsemantics.spawners.support import CLONE_THREAD
 from pytest_procsemantics.spawners.watch import Table
 
 Maker = Any  # Fork | Clone | Clone3 | Vfork, which differ in what else they take

@@ -9,6 +9,7 @@ import contextvars
 import ctypes
 import gc
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -280,6 +281,17 @@ def test_an_event_loop_goes_on_and_is_not_the_childs(vfork: Vfork) -> None:
 # --- threads ---
 
 
+def wait_until_at_rest(thread: threading.Thread) -> None:
+    """Until a thread sleeps, and did not move while it could have had the interpreter."""
+    folder, before = Path(f"/proc/self/task/{thread.native_id}"), ""
+    while True:
+        now = "".join(re.findall(r"State:\tS|ctxt_switches:\t\d+", (folder / "status").read_text()))
+        if now == before and now.startswith("State"):
+            return
+        before = now
+        time.sleep(0.01)
+
+
 def test_threads_that_it_starts_are_awaited(vfork: Vfork) -> None:
     done: list[int] = []
 
@@ -307,9 +319,10 @@ def test_threads_that_go_with_it_are_forgotten(vfork: Vfork, end: Any) -> None:
             begun.set()
             threading.Event().wait()
 
-        threading.Thread(target=waits).start()
+        thread = threading.Thread(target=waits)
+        thread.start()
         begun.wait()
-        time.sleep(0.02)  # in the midst of a start no thread may be ended
+        wait_until_at_rest(thread)  # in the midst of Python no thread may be ended
         end()
 
     vfork(starts).wait()

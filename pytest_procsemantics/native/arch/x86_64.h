@@ -29,8 +29,8 @@
 #define NR_chdir 80
 #define NR_fchmod 91
 #define NR_umask 95
-#define NR_getppid 110
 #define NR_setpgid 109
+#define NR_getppid 110
 #define NR_setsid 112
 #define NR_prctl 157
 #define NR_gettid 186
