@@ -16,9 +16,12 @@ Run = Callable[..., pytest.RunResult]
 PLUGINS = ("pytest_procsemantics.plugin", "xdist", "timeout")
 
 
-@pytest.fixture(params=[(), ("-n", "2")], ids=["one-process", "xdist"])
+@pytest.fixture(params=[(), ("-n", "1")], ids=["one-process", "xdist"])
 def options(request: pytest.FixtureRequest) -> tuple[str, ...]:
-    """In how many processes the tests of a run take place."""
+    """Whether the tests of a run take place in its own process, or in a worker's, which sends what it finds.
+
+    What several workers find together has tests with parameters of their own.
+    """
     return request.param  # type: ignore[no-any-return]
 
 

@@ -103,6 +103,7 @@ def test_that_loses_its_way(procsem):
 
 
 @needs_driving
+@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["one-process", "xdist"])
 def test_a_matrix_in_which_all_is_noticed_is_green(
     run_apart: Run, pytester: pytest.Pytester
 ) -> None:

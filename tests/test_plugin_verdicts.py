@@ -164,6 +164,7 @@ def test_a_crashed_worker_is_broken(
     )
 
 
+@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["one-process", "xdist"])
 def test_three_failed_starts_in_a_row_end_the_run(run: Run, pytester: pytest.Pytester) -> None:
     make_checks(pytester, {f"start_{n:02}": "raise StartFailed('no greeting')" for n in range(20)})
     result = run()

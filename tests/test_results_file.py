@@ -139,15 +139,10 @@ EARLY = {
     ids=["interrupted", "first-failure", "exit"],
 )
 def test_a_run_that_ends_early_is_not_complete_and_lists_what_it_did_not_reach(
-    run_apart: Run,
-    pytester: pytest.Pytester,
-    request: pytest.FixtureRequest,
-    body: str,
-    option: str,
+    run_apart: Run, pytester: pytest.Pytester, body: str, option: str
 ) -> None:
     make_checks(pytester, {**EARLY, "interrupted": body})
-    # One after the other, in one worker.
-    run_apart("--procsem-json=out.json", option, *["-n1"] * ("xdist" in request.node.callspec.id))
+    run_apart("--procsem-json=out.json", option)
     document = read(pytester)
     assert document["complete"] is False
     found = verdicts(document)
@@ -194,11 +189,8 @@ def test_a_run_without_checks_has_no_results(run: Run, pytester: pytest.Pytester
     assert document["targets"] == [{"spec": "local"}]
 
 
-def test_each_target_of_several_has_its_results(
-    run: Run, pytester: pytest.Pytester, request: pytest.FixtureRequest
-) -> None:
-    if "xdist" not in request.node.callspec.id:
-        pytest.skip("one process judges one target")
+@pytest.mark.parametrize("options", [("-n", "2")], ids=["xdist"])
+def test_each_target_of_several_has_its_results(run: Run, pytester: pytest.Pytester) -> None:
     body = "pytestconfig.stash[stash.FACTS]['release'] = os.environ['PYTEST_XDIST_WORKER']"
     pytester.makepyfile(
         HEAD.replace("'6.1.0'", "'of a worker'")

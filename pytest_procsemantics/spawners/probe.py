@@ -10,6 +10,7 @@ import platform
 import subprocess
 import sys
 import threading
+import time
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from pytest_procsemantics.spawners.support import VFORK_WORDS
 from pytest_procsemantics.spawners.tree import stat
 
 LIMIT = 60.0  # seconds; it takes a tenth of one
+SETTLING = 20.0  # seconds for a parent to rest: on a busy machine it may wait for a processor first
+LOOK = 0.001  # seconds between two looks
 ROUNDS = 3
 TRUE = "a true vfork"
 START = (
@@ -64,7 +67,10 @@ class Trial:
         self.state = ""
 
     def look(self) -> None:
-        self.state = stat(self._parent)[0]
+        limit = time.monotonic() + SETTLING
+        while (state := stat(self._parent)[0]) == "R" and time.monotonic() < limit:
+            time.sleep(LOOK)
+        self.state = state
         self.pid = os.getpid()
         if self._leaves:
             os._exit(0)

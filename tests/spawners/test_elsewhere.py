@@ -183,3 +183,14 @@ def test_what_is_no_true_vfork_is_found_out(words: str, found: str) -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True
     )
     assert done.stdout == found, done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_parent_that_waits_for_a_processor_is_looked_at_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    states = iter("RRRD")
+    monkeypatch.setattr(probe, "stat", lambda _: [next(states)])
+    trial = probe.Trial(leaves=False)
+    trial.look()
+    assert trial.state == "D"
