@@ -8,7 +8,6 @@ import pytest
 
 from pytest_procsemantics import Process, Target, clause
 from pytest_procsemantics.driven import Observer, fails
-from pytest_procsemantics.driven.call import Out
 from pytest_procsemantics.driven.constants import (
     AT_FDCWD,
     CLD_EXITED,
@@ -26,7 +25,6 @@ from pytest_procsemantics.driven.constants import (
     GETVAL,
     IPC_PRIVATE,
     IPC_STAT,
-    O_NOCTTY,
     O_RDWR,
     PR_SET_CHILD_SUBREAPER,
     PR_SET_PDEATHSIG,
@@ -39,10 +37,7 @@ from pytest_procsemantics.driven.constants import (
     SIGSTOP,
     SIGUSR1,
     TIOCGPGRP,
-    TIOCGPTN,
-    TIOCSCTTY,
     TIOCSPGRP,
-    TIOCSPTLCK,
 )
 from pytest_procsemantics.driven.errors import Ended
 from pytest_procsemantics.driven.forms.files import Lock
@@ -288,14 +283,10 @@ def test_pending_io_is_cancelled(parent: Process) -> None:
 
 def session_with_terminal(parent: Process) -> tuple[Process, Process]:
     """The leader of a session with a terminal, and its child in the foreground, alone in a group."""
-    master = parent.sys.openat(AT_FDCWD, "/dev/ptmx", O_RDWR | O_NOCTTY)
-    parent.sys.ioctl(master, TIOCSPTLCK, bytes(4))
-    _, number = parent.sys.ioctl(master, TIOCGPTN, Out(4))
+    path = parent.new_terminal()
     leader = parent.fork("leader")
     leader.sys.setsid()
-    path = f"/dev/pts/{int.from_bytes(number, 'little')}"
-    terminal = leader.sys.openat(AT_FDCWD, path, O_RDWR | O_NOCTTY)
-    leader.sys.ioctl(terminal, TIOCSCTTY, 0)
+    terminal = leader.sys.openat(AT_FDCWD, path, O_RDWR)
     child = leader.fork()
     child.sys.setpgid(0, 0)
     child.count_signals(SIGHUP)

@@ -54,9 +54,7 @@ from pytest_procsemantics.driven.constants import (
     SIGHUP,
     SIGUSR1,
     SIGUSR2,
-    TIOCGPTN,
     TIOCNOTTY,
-    TIOCSPTLCK,
 )
 from pytest_procsemantics.driven.forms.form import INT
 from pytest_procsemantics.lies import EXEC_IN_A_CHILD, Lie, in_image, leaves_out, lie
@@ -182,10 +180,7 @@ def gives_up_the_terminal(image: Process) -> None:
 def test_the_controlling_terminal_stays(parent: Process, observer: Observer) -> None:
     leader = parent.fork("leader")
     leader.sys.setsid()
-    master = leader.sys.openat(AT_FDCWD, "/dev/ptmx", O_RDWR)
-    leader.sys.ioctl(master, TIOCSPTLCK, INT.pack(0))
-    _, number = leader.sys.ioctl(master, TIOCGPTN, Out(4))
-    leader.sys.openat(AT_FDCWD, f"/dev/pts/{INT.unpack(number)[0]}", O_RDWR)
+    leader.sys.openat(AT_FDCWD, leader.new_terminal(), O_RDWR)
     before = observer.stat(leader)[TTY_NUMBER]
     leader.execve()
     assert observer.stat(leader)[TTY_NUMBER] == before != "0"

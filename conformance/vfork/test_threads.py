@@ -5,21 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from pytest_procsemantics import Process, clause
-from pytest_procsemantics.driven import Observer, Out, Step
+from pytest_procsemantics.driven import Observer, Step
 from pytest_procsemantics.driven.constants import (
     AT_FDCWD,
     CLONE_VFORK,
     CLONE_VM,
-    O_NOCTTY,
     O_RDWR,
     SIG_IGN,
     SIGCHLD,
     SIGKILL,
     SIGSTOP,
     SIGTTIN,
-    TIOCGPTN,
-    TIOCSCTTY,
-    TIOCSPTLCK,
 )
 from pytest_procsemantics.driven.forms.identity import Ids
 from pytest_procsemantics.lies import Lie, in_child, instead, lie
@@ -89,17 +85,6 @@ def test_a_threads_change_of_ids_is_not_the_childs(parent: Process) -> None:
 # --- terminals ---
 
 
-def new_terminal(leader: Process) -> int:
-    """A pseudo-terminal that is the controlling one of a session's leader, and its descriptor."""
-    calls = leader.sys
-    master = calls.openat(AT_FDCWD, "/dev/ptmx", O_RDWR | O_NOCTTY)
-    calls.ioctl(master, TIOCSPTLCK, bytes(4))
-    number = int.from_bytes(calls.ioctl(master, TIOCGPTN, Out(4))[1], "little")
-    terminal = calls.openat(AT_FDCWD, f"/dev/pts/{number}", O_RDWR | O_NOCTTY)
-    calls.ioctl(terminal, TIOCSCTTY, 0)
-    return int(terminal)
-
-
 IGNORES = in_child(
     "a vfork child is spared", lambda child: child.sys.rt_sigaction(SIGTTIN, SIG_IGN), hangs=True
 )
@@ -112,7 +97,7 @@ def test_a_child_in_the_background_is_stopped_when_it_reads_the_terminal(
 ) -> None:
     leader = parent.fork("leader")
     leader.sys.setsid()
-    terminal = new_terminal(leader)
+    terminal = leader.sys.openat(AT_FDCWD, leader.new_terminal(), O_RDWR)
     worker = leader.fork("worker")
     worker.sys.setpgid(0, 0)
     child = worker.vfork()

@@ -20,6 +20,7 @@ from pytest_procsemantics.driven.calls import (
     Calls,
     Decode,
     Layout,
+    Out,
     calls_class,
     split,
 )
@@ -35,12 +36,16 @@ from pytest_procsemantics.driven.constants import (
     MAP_SHARED,
     O_CLOEXEC,
     O_CREAT,
+    O_NOCTTY,
+    O_RDWR,
     O_TRUNC,
     O_WRONLY,
     P_PID,
     PROT_READ,
     PROT_WRITE,
     SIGCHLD,
+    TIOCGPTN,
+    TIOCSPTLCK,
     WALL,
     WEXITED,
 )
@@ -442,7 +447,7 @@ class Process:
         """
         return int(self.post.touch(address, write).arrives())
 
-    # --- files and time ---
+    # --- files, terminals, time ---
 
     def make_file(self, path: str, content: bytes = b"", mode: int = 0o644) -> str:
         """Write a file on the target with just this mode, whatever the umask, and give its path."""
@@ -452,6 +457,13 @@ class Process:
         self.sys.fchmod(fd, mode)
         self.sys.close(fd)
         return path
+
+    def new_terminal(self) -> str:
+        """Make a pseudo-terminal, which lasts while this process has it open, and give its path (pts(4))."""
+        master = self.sys.openat(AT_FDCWD, "/dev/ptmx", O_RDWR | O_NOCTTY)
+        self.sys.ioctl(master, TIOCSPTLCK, bytes(4))
+        _, number = self.sys.ioctl(master, TIOCGPTN, Out(4))
+        return f"/dev/pts/{int.from_bytes(number, 'little')}"
 
     def burn(self, seconds: float) -> None:
         """Use the processor until the process's CPU-time clock has advanced by so much."""
