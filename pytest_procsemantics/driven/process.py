@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_procsemantics.driven import wire
+from pytest_procsemantics.driven.call import Out
 from pytest_procsemantics.driven.calls import (
     UNUSED,
     Argument,
     Calls,
     Decode,
     Layout,
-    Out,
     calls_class,
     split,
 )

@@ -52,12 +52,21 @@ class Judge:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         clauses, excinfo = item.stash.get(stash.CLAUSES, ()), call.excinfo
-        if clauses and excinfo and isinstance(excinfo.value, Unsupported):
+        if clauses and excinfo and self._is_skip(item, clauses, excinfo.value, call.when):
             call.excinfo = _as_skip(excinfo)
         report = yield
         if clauses and stash.LIE not in item.stash:
             self._judge(item, clauses, report, excinfo)
         return report
+
+    def _is_skip(
+        self, item: pytest.Item, clauses: Sequence[Clause], error: BaseException, when: str
+    ) -> bool:
+        """Whether an error says of the target only that it can't be judged."""
+        if isinstance(error, Unsupported):
+            return True
+        deviates = verdict_of(error, when) == Verdict.DEVIATES and stash.LIE not in item.stash
+        return deviates and bool(kernel_needed(clauses, self._release()))
 
     def _judge(
         self,
@@ -108,6 +117,10 @@ class Judge:
         self._facts_told = True
         return [(f"procsem.target.{key}", text.one_line(facts[key])) for key in facts]
 
+    def _release(self) -> str:
+        """Of the kernel, as the target declares it; empty before it has."""
+        return str(self._config.stash.get(stash.FACTS, {}).get("release", ""))
+
     def _conforms(
         self, item: pytest.Item, clauses: Sequence[Clause], report: pytest.TestReport
     ) -> list[tuple[str, object]]:
@@ -126,7 +139,7 @@ class Judge:
     def _deviates(
         self, item: pytest.Item, clauses: Sequence[Clause], report: pytest.TestReport, seen: str
     ) -> tuple[str, list[tuple[str, object]]]:
-        release = self._config.stash.get(stash.FACTS, {}).get("release", "")
+        release = self._release()
         if needed := kernel_needed(clauses, release):
             reason = f"needs {needed} (the target declares {text.one_line(release, 60)}): {seen}"
             make_skipped(item, report, f"Skipped: {reason}")
