@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
+import itertools
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -74,6 +76,10 @@ def waits_for_a_lock_in_c() -> None:
 
 
 HANGING = (sleeps, waits_for_a_lock, spins, waits_for_a_lock_in_c)
+
+
+def spins_in_c() -> None:
+    sum(itertools.repeat(0))
 
 
 @contextmanager
@@ -174,6 +180,23 @@ def hangs(vfork: Vfork, count: int) -> None:
             assert vfork(int).result() == 0
 
 
+def keeps_the_interpreter() -> None:
+    """A child that nothing ends but the end of this process, beside a thread that wants the interpreter."""
+    with busy(1), Vfork() as vfork:
+        vfork(spins_in_c, timeout=TIMEOUT)
+
+
+def takes_along(count: int) -> None:
+    """Children that keep the interpreter in C, each in a process of its own, which is ended with a message."""
+    call = f"from {__spec__.name} import keeps_the_interpreter as keeps; keeps()"
+    for _ in range(count):
+        done = subprocess.run([sys.executable, "-c", call], stderr=subprocess.PIPE, text=True)
+        assert done.returncode == -signal.SIGKILL, done
+        assert "(vfork of spins_in_c) is past its deadline" in done.stderr, done.stderr
+        assert " in spins_in_c\n" in done.stderr, done.stderr
+    print(f"{count} {spins_in_c.__name__}: each took its process along, with a message")
+
+
 def main() -> None:
     """Do as many as are asked for."""
     parser = argparse.ArgumentParser(
@@ -187,6 +210,9 @@ def main() -> None:
     parser.add_argument(
         "--hangs", type=int, default=200, help="children that hang, of each kind (200)"
     )
+    parser.add_argument(
+        "--keeps", type=int, default=200, help="children that keep the interpreter in C (200)"
+    )
     arguments = parser.parse_args()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     with Vfork(timeout=60) as vfork:
@@ -196,6 +222,8 @@ def main() -> None:
             ends(vfork, arguments.ends)
         if arguments.hangs:
             hangs(vfork, arguments.hangs)
+    if arguments.keeps:
+        takes_along(arguments.keeps)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def test_many_children_leave_nothing() -> None:
 @pytest.mark.skipif(why_not("vfork") is not None, reason=str(why_not("vfork")))
 def test_children_by_vfork_spoil_nothing() -> None:
     line = [sys.executable, "-X", "dev", "-m", "benchmarks.vfork_endurance"]
-    counts = ["--returns", "100", "--ends", "30", "--hangs", "1"]
+    counts = ["--returns", "100", "--ends", "30", "--hangs", "1", "--keeps", "1"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [*line, *counts], cwd=ROOT, env=environment, capture_output=True, text=True
