@@ -148,6 +148,16 @@ class Native:
         return found[0]
 
 
+def is_main_interpreter() -> bool:
+    """Whether this code runs in the interpreter that Python began with."""
+    api = ctypes.pythonapi
+    own, first = (
+        _typed(function, ctypes.c_void_p)
+        for function in (api.PyInterpreterState_Get, api.PyInterpreterState_Main)
+    )
+    return bool(own() == first())
+
+
 def is_deaf(is_main: bool) -> bool:
     """Whether a child would not hear of a signal while it runs Python; is_main: that it is of the main thread."""
     return not is_main or HEARS_BY_STATE

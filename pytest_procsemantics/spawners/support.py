@@ -62,8 +62,10 @@ def _vfork() -> str | None:
         return "not proved on a debug build"
     if platform.libc_ver()[0] != "glibc":
         return "not proved with this C library"  # musl's raise would signal the frozen thread
-    from pytest_procsemantics.spawners import probe
+    from pytest_procsemantics.spawners import frozen, probe
 
+    if not frozen.is_main_interpreter():
+        return "not in a subinterpreter"  # which hears no signal
     return probe.why_no_vfork()
 
 

@@ -158,6 +158,35 @@ def test_a_vfork_that_was_not_proved_has_a_reason(
     assert found.startswith(reason)
 
 
+ELSEWHERE = """
+import sys
+if sys.version_info >= (3, 13):
+    import _interpreters as interpreters
+    new = interpreters.create("legacy")
+else:
+    import _xxsubinterpreters as interpreters
+    new = interpreters.create(isolated=False)
+run = interpreters.run_string
+run(new, '''
+from pytest_procsemantics import Vfork
+try:
+    Vfork()(int)
+except OSError as error:
+    print(error.strerror)
+''')
+interpreters.destroy(new)
+"""
+
+
+@pytest.mark.skipif(support.why_not("vfork") is not None, reason=str(support.why_not("vfork")))
+def test_there_is_no_vfork_in_a_subinterpreter() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE], env=environment, capture_output=True, text=True
+    )
+    assert done.stdout == "vfork: not in a subinterpreter\n", done.stderr
+
+
 FORKS = """
 from pytest_procsemantics.spawners import probe
 probe.VFORK_WORDS = dict.fromkeys(probe.VFORK_WORDS, CALL)
