@@ -53,4 +53,4 @@ def test_children_by_vfork_spoil_nothing() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("KB each") == 5
-    assert done.stdout.count("1 w") + done.stdout.count("1 s") == 4
+    assert done.stdout.count("1 w") + done.stdout.count("1 s") == 5
