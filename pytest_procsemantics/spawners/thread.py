@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pytest_procsemantics.spawners import outcomes
 from pytest_procsemantics.spawners.errors import ChildFailed, ChildOverdue
+from pytest_procsemantics.spawners.handle import SLICE
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -97,7 +98,7 @@ class ThreadChild(Generic[T]):
             return self
         left = self._begin + self.timeout - time.monotonic()
         limit = left if timeout is None else min(timeout, left)
-        self._thread.join(max(limit, 0))
+        self._await(time.monotonic() + limit)
         if self._thread.is_alive():
             if limit < left:
                 raise TimeoutError(f"{self} still runs after {limit:g} s")
@@ -124,6 +125,11 @@ class ThreadChild(Generic[T]):
         if error is not None:
             raise error
         return self._value  # type: ignore[return-value]
+
+    def _await(self, end: float) -> None:
+        """Wait until it has ended, or for the end on the monotonic clock."""
+        while self._thread.is_alive() and (left := end - time.monotonic()) > 0:
+            self._thread.join(min(left, SLICE))
 
     def close(self) -> None:
         """Raise an exception in it if it still runs, and wait a moment for its end."""

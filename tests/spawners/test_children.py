@@ -469,6 +469,27 @@ def test_waiting_takes_no_timer_of_faulthandler(
         fork(time.sleep, 60, timeout=0.05).result()
 
 
+@pytest.mark.parametrize("most", [handle.FD_SETSIZE, 0], ids=["select", "poll"])
+def test_a_wait_looks_up_now_and_then(
+    fork: Fork, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """A signal that comes when Python is about to wait interrupts nothing: it is heard after that wait."""
+    waits: list[float] = []
+
+    def tells(self: handle.Handle, seconds: float) -> bool:
+        waits.append(seconds)
+        return usual(self, seconds)
+
+    usual = handle.Handle._tells
+    monkeypatch.setattr(handle, "FD_SETSIZE", most)
+    monkeypatch.setattr(handle.Handle, "_tells", tells)
+    assert fork(time.sleep, 2 * handle.SLICE).result() is None
+    assert len(waits) >= 2
+    assert max(waits) <= handle.SLICE
+    with pytest.raises(TimeoutError, match=r"still runs after 0\.3 s"):
+        fork(time.sleep, 60).wait(0.3)
+
+
 def test_waiting_takes_no_timer_of_the_process_and_no_thread(make: Maker) -> None:
     timers = signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF
     before = list(map(signal.getitimer, timers)), os.listdir("/proc/self/task")
