@@ -23,6 +23,8 @@ NOT_STARTED = "the target is not started: a process belongs into `with target.te
 MOST_TO_A_SLOT = (
     1 << 16
 )  # bytes on the way to one process: a socket's buffer takes 200 KiB on every known kernel
+# Seconds. A signal that comes when Python is about to wait is heard only when it has waited.
+LONGEST_LOOK = 0.25
 MOST_STRAYS = (
     1000  # in one test: a program that writes into the channel without end must not fill our memory
 )
@@ -165,7 +167,9 @@ class Exchange(abc.ABC):
             self.wait_for(outstanding[0], None)
 
     def take_in(self, timeout: float) -> None:
-        """Take what has come within `timeout` seconds, at least one frame if any comes."""
+        """Take what comes within `timeout` seconds, or what has come after `LONGEST_LOOK`; then the caller looks again."""
+        if timeout > LONGEST_LOOK:
+            timeout = LONGEST_LOOK
         for channel, kind, serial, result, data in (self._link or self.link).receive(timeout):
             if kind == KIND_ANSWER:
                 process = self.processes.get(channel)
