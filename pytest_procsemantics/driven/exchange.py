@@ -18,13 +18,12 @@ from pytest_procsemantics.driven.link import Frame, Link
 from pytest_procsemantics.driven.process import MOST_OUTSTANDING, Process
 from pytest_procsemantics.driven.step import LOWEST_ERRNO, Step
 from pytest_procsemantics.driven.transcript import Transcript
+from pytest_procsemantics.waits import LONGEST
 
 NOT_STARTED = "the target is not started: a process belongs into `with target.test():`"
 MOST_TO_A_SLOT = (
     1 << 16
 )  # bytes on the way to one process: a socket's buffer takes 200 KiB on every known kernel
-# Seconds. A signal that comes when Python is about to wait is heard only when it has waited.
-LONGEST_LOOK = 0.25
 MOST_STRAYS = (
     1000  # in one test: a program that writes into the channel without end must not fill our memory
 )
@@ -167,9 +166,9 @@ class Exchange(abc.ABC):
             self.wait_for(outstanding[0], None)
 
     def take_in(self, timeout: float) -> None:
-        """Take what comes within `timeout` seconds, or what has come after `LONGEST_LOOK`; then the caller looks again."""
-        if timeout > LONGEST_LOOK:
-            timeout = LONGEST_LOOK
+        """Take what comes within `timeout` seconds, or sooner; who waits longer looks again."""
+        if timeout > LONGEST:
+            timeout = LONGEST
         for channel, kind, serial, result, data in (self._link or self.link).receive(timeout):
             if kind == KIND_ANSWER:
                 process = self.processes.get(channel)

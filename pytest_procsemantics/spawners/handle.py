@@ -14,14 +14,14 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from pytest_procsemantics.waits import LONGEST
+
 if TYPE_CHECKING:
     import resource
 
 # __WALL: also a child whose end sends another signal than SIGCHLD, or none.
 ALL = 0x40000000 if sys.platform == "linux" else 0
 LOOK = 0.005  # seconds between two looks where no descriptor tells of the end
-# Seconds that a wait takes at once. A signal that comes when Python is about to wait is heard only when it has waited.
-SLICE = 0.25
 FD_SETSIZE = 1024  # descriptors that select(2) can't wait for begin here
 NO_PIDFD = -1
 HAS_PIDFD = hasattr(os, "pidfd_open") and hasattr(signal, "pidfd_send_signal")
@@ -56,10 +56,8 @@ class Handle:
             seconds = 0
         if self.pidfd < 0:
             return self._looks(seconds)
-        if seconds <= SLICE:
-            return self._tells(seconds)
         limit = time.monotonic() + seconds
-        while not self._tells(SLICE if seconds > SLICE else seconds):
+        while not self._tells(min(seconds, LONGEST)):
             seconds = limit - time.monotonic()
             if seconds <= 0:
                 return False

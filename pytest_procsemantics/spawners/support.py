@@ -8,8 +8,8 @@ import sys
 import sysconfig
 from collections.abc import Callable
 
-# Source: Linux, asm/unistd_64.h of x86, asm-generic/unistd.h.
 CLONE_THREAD = 0x10000  # linux/sched.h
+# Source: Linux, asm/unistd_64.h of x86, asm-generic/unistd.h.
 CLONE_NUMBERS = {"x86_64": 56, "aarch64": 220, "riscv64": 220}
 # The system call that vfork(3) is, with its arguments. Where there is none it is clone with CLONE_VM, CLONE_VFORK and
 # SIGCHLD.

@@ -61,6 +61,31 @@ def make(request: pytest.FixtureRequest) -> Iterator[Fork | Clone | Clone3 | Vfo
 
 
 @pytest.fixture
+def vfork() -> Iterator[Vfork]:
+    """Children by vfork."""
+    if reason := why_not("vfork"):
+        pytest.skip(reason)
+    with Vfork(timeout=20) as vfork:
+        yield vfork
+
+
+@pytest.fixture
+def steps() -> Iterator[list[int]]:
+    """What another thread goes on to count."""
+    steps, done = [0], threading.Event()
+
+    def work() -> None:
+        while not done.is_set():
+            steps[0] += 1
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield steps
+    done.set()
+    thread.join()
+
+
+@pytest.fixture
 def has() -> Callable[[], tuple[list[str], list[int]]]:
     """Tells what this process has that a child could leave: descriptors and children."""
     return lambda: (sorted(os.listdir("/proc/self/fd")), tree.children(os.getpid()))

@@ -158,7 +158,7 @@ def test_a_vfork_that_was_not_proved_has_a_reason(
     assert found.startswith(reason)
 
 
-ELSEWHERE = """
+SUBINTERPRETER = """
 import sys
 if sys.version_info >= (3, 13):
     import _interpreters as interpreters
@@ -166,8 +166,7 @@ if sys.version_info >= (3, 13):
 else:
     import _xxsubinterpreters as interpreters
     new = interpreters.create(isolated=False)
-run = interpreters.run_string
-run(new, '''
+interpreters.run_string(new, '''
 from pytest_procsemantics import Vfork
 try:
     Vfork()(int)
@@ -182,7 +181,7 @@ interpreters.destroy(new)
 def test_there_is_no_vfork_in_a_subinterpreter() -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", ELSEWHERE], env=environment, capture_output=True, text=True
+        [sys.executable, "-c", SUBINTERPRETER], env=environment, capture_output=True, text=True
     )
     assert done.stdout == "vfork: not in a subinterpreter\n", done.stderr
 

@@ -4,57 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import contextlib
 import contextvars
 import ctypes
 import gc
 import os
-import re
 import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pytest_procsemantics import ChildFailed, ChildKilled, ChildOverdue, Clone, Clone3, Fork, Vfork
-from pytest_procsemantics.spawners import tree
+from pytest_procsemantics import ChildKilled, ChildOverdue, Clone, Clone3, Fork, Vfork
 from pytest_procsemantics.spawners.clone import CLONE_FILES, CLONE_VFORK, CLONE_VM
 from pytest_procsemantics.spawners.support import why_not
-from pytest_procsemantics.spawners.thread import Unwind
 
 EVENTS: list[str] = []
 os.register_at_fork(before=lambda: EVENTS.append("before"))
 
 pytestmark = pytest.mark.skipif(why_not("vfork") is not None, reason=str(why_not("vfork")))
-
-
-@pytest.fixture
-def vfork() -> Iterator[Vfork]:
-    """Children by vfork."""
-    with Vfork(timeout=20) as vfork:
-        yield vfork
-
-
-@pytest.fixture
-def steps() -> Iterator[list[int]]:
-    """What another thread goes on to count."""
-    steps, done = [0], threading.Event()
-
-    def work() -> None:
-        while not done.is_set():
-            steps[0] += 1
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    yield steps
-    done.set()
-    thread.join()
 
 
 # --- one memory ---
@@ -278,126 +250,6 @@ def test_an_event_loop_goes_on_and_is_not_the_childs(vfork: Vfork) -> None:
     asyncio.run(spawns())
 
 
-# --- threads ---
-
-
-def wait_until_at_rest(thread: threading.Thread) -> None:
-    """Until a thread sleeps, and did not move while it could have had the interpreter."""
-    folder, before = Path(f"/proc/self/task/{thread.native_id}"), ""
-    while True:
-        now = "".join(re.findall(r"State:\tS|ctxt_switches:\t\d+", (folder / "status").read_text()))
-        if now == before and now.startswith("State"):
-            return
-        before = now
-        time.sleep(0.01)
-
-
-def test_threads_that_it_starts_are_awaited(vfork: Vfork) -> None:
-    done: list[int] = []
-
-    def works() -> None:
-        time.sleep(0.05)
-        done.append(os.getpid())
-
-    def starts() -> None:
-        threading.Thread(target=works).start()
-
-    before = threading.enumerate()
-    child = vfork(starts)
-    assert done == [child.pid]
-    assert threading.enumerate() == before
-
-
-@pytest.mark.parametrize("end", [lambda: os._exit(0), lambda: os.kill(os.getpid(), signal.SIGKILL)])
-def test_threads_that_go_with_it_are_forgotten(vfork: Vfork, end: Any) -> None:
-    before = threading.enumerate()
-
-    def starts() -> None:
-        begun = threading.Event()
-
-        def waits() -> None:
-            begun.set()
-            threading.Event().wait()
-
-        thread = threading.Thread(target=waits)
-        thread.start()
-        begun.wait()
-        wait_until_at_rest(thread)  # in the midst of Python no thread may be ended
-        end()
-
-    vfork(starts).wait()
-    assert threading.enumerate() == before
-
-
-def test_a_thread_that_does_not_end_is_told(vfork: Vfork) -> None:
-    def waits_for_ever() -> None:
-        threading.Event().wait()
-
-    def starts() -> str:
-        threading.Thread(target=waits_for_ever).start()
-        return "done"
-
-    with pytest.raises(ChildOverdue, match=r"\(phase: ending\)") as caught:
-        vfork(starts, timeout=0.3).result()
-    assert "in waits_for_ever" in caught.value.stacks
-
-
-def test_another_thread_can_spawn(vfork: Vfork) -> None:
-    found: list[Any] = []
-
-    def spawns() -> None:
-        child = vfork(lambda: [os.getpid(), threading.current_thread().name])
-        found.append((child.pid, child.result()))
-        for end, kind in ((lambda: 1 / 0, ZeroDivisionError), (lambda: os._exit(2), ChildFailed)):
-            with pytest.raises(kind):
-                vfork(end).result()
-            found.append(kind)
-
-    thread = threading.Thread(target=spawns, name="other")
-    thread.start()
-    thread.join()
-    pid, result = found[0]
-    assert result == [pid, "other"]
-    assert found[1:] == [ZeroDivisionError, ChildFailed]
-
-
-@pytest.mark.parametrize("hangs", [threading.Event().wait, lambda: [0 for _ in iter(int, 1)]])
-def test_another_thread_s_child_that_hangs_is_ended(vfork: Vfork, hangs: Any) -> None:
-    errors: list[BaseException] = []
-
-    def spawns() -> None:
-        try:
-            vfork(hangs, timeout=0.1).wait()
-        except ChildOverdue as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=spawns)
-    thread.start()
-    thread.join()
-    assert len(errors) == 1
-    assert vfork(int).result() == 0
-
-
-def test_threads_take_turns(vfork: Vfork) -> None:
-    running: list[int] = []
-
-    def is_alone() -> bool:
-        running.append(os.getpid())
-        time.sleep(0.001)
-        return running.pop() == os.getpid() and not running
-
-    found: list[bool] = []
-    threads = [
-        threading.Thread(target=lambda: found.extend(vfork(is_alone).result() for _ in range(10)))
-        for _ in range(3)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == [True] * 30
-
-
 # --- what is refused ---
 
 
@@ -474,64 +326,3 @@ def test_clone_with_its_flags_is_the_same(kind: type[Clone | Clone3]) -> None:
         with pytest.raises(OSError, match=f"^.*{kind.primitive}: Invalid argument"):
             clone(int, flags=CLONE_VM | CLONE_VFORK | 0x20000 | 0x200)  # CLONE_NEWNS, CLONE_FS
     os.close(reader)
-
-
-# --- deadlines ---
-
-
-def test_a_child_that_hangs_unwinds(vfork: Vfork) -> None:
-    lock = threading.Lock()
-    steps: list[str] = []
-
-    def waits() -> None:
-        with lock:
-            try:
-                time.sleep(60)
-            finally:
-                steps.append("finally")
-
-    child = vfork(waits, timeout=0.1)
-    with pytest.raises(
-        ChildOverdue, match=r"0\.1 s after its start, and was ended by an exc"
-    ) as caught:
-        child.wait()
-    assert steps == ["finally"]
-    assert lock.acquire(blocking=False)
-    assert caught.value.phase == "callable"
-    assert "in waits" in caught.value.stacks
-    assert "in test_a_child" not in caught.value.stacks
-    assert "wait channel" in str(caught.value)
-    assert child.wait() is child
-    with pytest.raises(ChildOverdue):
-        child.result()
-
-
-def test_a_child_that_does_not_hear_is_killed_where_it_rests(vfork: Vfork) -> None:
-    def swallows() -> None:
-        while True:
-            with contextlib.suppress(Unwind):
-                time.sleep(60)
-
-    with pytest.raises(ChildOverdue, match="was ended by SIGKILL") as caught:
-        vfork(swallows, timeout=0.1).result()
-    assert "in swallows" in caught.value.stacks
-    assert vfork(int).result() == 0
-
-
-def test_descendants_are_ended_too(vfork: Vfork) -> None:
-    def has_descendants() -> None:
-        reader, writer = os.pipe()
-        os.set_inheritable(writer, True)
-        line = f"sleep 60 & echo $! >/dev/fd/{writer}; exec sleep 60"
-        child = os.posix_spawnp("sh", ["sh", "-c", line], os.environ)
-        print(child, int(os.read(reader, 20)))
-        os.close(reader)
-        os.close(writer)
-        time.sleep(60)
-
-    child = vfork(has_descendants, timeout=1)
-    with pytest.raises(ChildOverdue):
-        child.wait()
-    pids = list(map(int, child.stdout.split()))
-    assert len(pids) == 2
-    assert {tree.state(pid) for pid in pids} <= {"X", "Z"}
