@@ -67,6 +67,24 @@ def name(page: Path) -> str:
 # --- examples ---
 
 
+@needs_driving
+@pytest.mark.timeout(600)  # installs from a package index, and runs the whole suite
+def test_the_first_line_of_the_readme_does_the_main_job(tmp_path: Path) -> None:
+    block = next(
+        block
+        for block in examples.blocks(CHECKOUT / "README.md", "console")
+        if is_installing(block)
+    )
+    command, _ = next(examples.commands(block))
+    unwanted = shutil.ignore_patterns(".*", "__pycache__", "dist", "build")
+    shutil.copytree(CHECKOUT, tmp_path / "checkout", ignore=unwanted)
+    output, status = examples.run(command, folder=tmp_path / "checkout", longest=540)
+    if "Could not find a version" in output or "Temporary failure in name resolution" in output:
+        pytest.skip("no package index can be reached")
+    assert status == 0, output[-5000:]
+    assert "semantics of process creation" in output
+
+
 class Shape(doctest.OutputChecker):
     """Pids and addresses differ from run to run: those of the pages begin with 47 and 0x7f, and stand for any."""
 
@@ -184,24 +202,6 @@ def test_commands_print_what_the_page_shows(block: Any) -> None:
             f"$ {command}\n--- shown\n{expected_form}\n--- printed\n{found_form}\n"
             "next: python docs/examples.py, and read what it changed"
         )
-
-
-@needs_driving
-@pytest.mark.timeout(600)  # installs from a package index, and runs the whole suite
-def test_the_first_line_of_the_readme_does_the_main_job(tmp_path: Path) -> None:
-    block = next(
-        block
-        for block in examples.blocks(CHECKOUT / "README.md", "console")
-        if is_installing(block)
-    )
-    command, _ = next(examples.commands(block))
-    unwanted = shutil.ignore_patterns(".*", "__pycache__", "dist", "build")
-    shutil.copytree(CHECKOUT, tmp_path / "checkout", ignore=unwanted)
-    output, status = examples.run(command, folder=tmp_path / "checkout", longest=540)
-    if "Could not find a version" in output or "Temporary failure in name resolution" in output:
-        pytest.skip("no package index can be reached")
-    assert status == 0, output[-5000:]
-    assert "semantics of process creation" in output
 
 
 @pytest.mark.parametrize("block", all_blocks("toml"), ids=str)

@@ -166,6 +166,12 @@ def wheel(make: Factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def bare(make: Factory) -> Environment:
+    """Nothing is installed but the dependencies."""
+    return make.environment()
+
+
+@pytest.fixture(scope="session")
 def installed(make: Factory, wheel: Path) -> Environment:
     """The wheel is installed; it is the only plugin that `pytest conformance/` can find."""
     environment = make.environment()
@@ -182,61 +188,117 @@ def editable(make: Factory) -> Environment:
     return environment
 
 
-@pytest.fixture(scope="session")
-def bare(make: Factory) -> Environment:
-    """Nothing is installed but the dependencies."""
-    return make.environment()
+class Runs:
+    """What the suite does however it is installed. A class is a worker's own (--dist loadscope), which makes one environment."""
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ("pytest", "conformance/"),
+            ("python", "-m", "pytest", "conformance/"),
+            ("pytest", "-n", "2", "conformance/"),
+            ("python", "-m", PACKAGE),
+            ("python", "-m", PACKAGE, "-n", "2"),
+        ],
+        ids=" ".join,
+    )
+    def test_the_suite_runs(self, environment: Environment, command: tuple[str, ...]) -> None:
+        output = must(environment.run(*command, SELECTION))
+        assert " passed" in output
+        assert "conforms" in output
+
+    def test_the_suite_runs_without_autoloading(self, environment: Environment) -> None:
+        # python -m: a bare checkout is found from the current folder only.
+        command = ("python", "-m", "pytest", "-p", f"{PACKAGE}.plugin", "conformance/", SELECTION)
+        output = must(environment.run(*command, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"))
+        assert " passed" in output
 
 
-@pytest.fixture(params=["installed", "editable", "bare"])
-def environment(request: pytest.FixtureRequest) -> Environment:
-    """Each of the three ways to have the plugin."""
-    found = request.getfixturevalue(request.param)
-    assert isinstance(found, Environment)
-    return found
+class RunsFromAnywhere(Runs):
+    """The same, and what takes an installed package."""
+
+    def test_the_suite_has_its_own_settings(self, environment: Environment) -> None:
+        (environment.elsewhere / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n")
+        (environment.elsewhere / "conftest.py").write_text("raise RuntimeError('not the suite')\n")
+        command = ("python", "-m", PACKAGE, SELECTION)
+        output = must(environment.run(*command, cwd=environment.elsewhere))
+        assert " passed" in output
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("pytest", "conformance/"),
-        ("python", "-m", "pytest", "conformance/"),
-        ("pytest", "-n", "2", "conformance/"),
-        ("python", "-m", PACKAGE),
-        ("python", "-m", PACKAGE, "-n", "2"),
-    ],
-    ids=" ".join,
-)
-def test_the_suite_runs(environment: Environment, command: tuple[str, ...]) -> None:
-    output = must(environment.run(*command, SELECTION))
-    assert " passed" in output
-    assert "conforms" in output
+class TestBare(Runs):
+    @pytest.fixture
+    def environment(self, bare: Environment) -> Environment:
+        return bare
 
 
-def test_the_suite_runs_without_autoloading(environment: Environment) -> None:
-    # python -m: a bare checkout is found from the current folder only.
-    command = ("python", "-m", "pytest", "-p", f"{PACKAGE}.plugin", "conformance/", SELECTION)
-    output = must(environment.run(*command, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"))
-    assert " passed" in output
+class TestInstalled(RunsFromAnywhere):
+    @pytest.fixture
+    def environment(self, installed: Environment) -> Environment:
+        return installed
+
+    def test_a_check_is_run_again_by_the_name_that_a_run_prints(
+        self, environment: Environment
+    ) -> None:
+        run = ("python", "-m", PACKAGE)
+        listing = must(environment.run(*run, "--collect-only", "-q", SELECTION))
+        first = listing.splitlines()[0]
+        assert first.startswith("conformance/")
+        assert "1 passed" in must(environment.run(*run, first, cwd=environment.elsewhere))
+
+    def test_an_installed_wheel_brings_its_agent(self, environment: Environment) -> None:
+        code = "from pytest_procsemantics import native; print(native.agent())"
+        agent = Path(must(environment.run("python", "-c", code, PATH="")).strip())
+        assert environment.folder in agent.parents
+        assert os.access(agent, os.X_OK)
+        assert not list(environment.cache.rglob("agent-*"))
+
+    @pytest.mark.skipif(not HAS_VFORK, reason=f"there is no shared object for {native.host()}")
+    def test_an_installed_wheel_brings_its_shared_object_which_needs_no_library(
+        self,
+        environment: Environment,
+    ) -> None:
+        code = "from pytest_procsemantics.native import vfork; print(vfork())"
+        path = Path(must(environment.run("python", "-c", code, PATH="")).strip())
+        assert environment.folder in path.parents
+        assert b"libc" not in path.read_bytes()
+        code = "from pytest_procsemantics import Vfork; print(Vfork()(str, 5).result())"
+        if why_not("vfork") is None:
+            assert must(environment.run("python", "-c", code, PATH=os.defpath)).strip() == "5"
+
+    def test_an_installed_plugin_of_another_version_is_refused(
+        self, environment: Environment
+    ) -> None:
+        project = environment.checkout / "pyproject.toml"
+        ours = project.read_text()
+        project.write_text(ours.replace('\nversion = "', '\nversion = "9.'))
+        done = environment.run("pytest", "conformance/", SELECTION)
+        project.write_text(ours)
+        assert done.returncode == pytest.ExitCode.USAGE_ERROR
+        (line,) = done.stdout.strip().splitlines()
+        assert "is installed, its checks are 9." in line
 
 
-@pytest.mark.parametrize("kind", ["installed", "editable"])
-def test_the_suite_runs_from_anywhere_with_its_own_settings(
-    request: pytest.FixtureRequest, kind: str
-) -> None:
-    environment: Environment = request.getfixturevalue(kind)
-    (environment.elsewhere / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n")
-    (environment.elsewhere / "conftest.py").write_text("raise RuntimeError('not the suite')\n")
-    output = must(environment.run("python", "-m", PACKAGE, SELECTION, cwd=environment.elsewhere))
-    assert " passed" in output
+class TestEditable(RunsFromAnywhere):
+    @pytest.fixture
+    def environment(self, editable: Environment) -> Environment:
+        return editable
 
+    def test_an_editable_install_builds_the_agent_at_once(self, make: Factory) -> None:
+        environment = make.environment()
+        environment.install("--editable", environment.checkout)
+        assert len([*environment.cache.rglob("vfork-*")]) == HAS_VFORK
+        (kept,) = environment.cache.rglob("agent-*")
+        code = "from pytest_procsemantics import native; print(native.agent())"
+        assert must(environment.run("python", "-c", code, PATH="")).strip() == str(kept)
 
-def test_a_check_is_run_again_by_the_name_that_a_run_prints(installed: Environment) -> None:
-    run = ("python", "-m", PACKAGE)
-    listing = must(installed.run(*run, "--collect-only", "-q", SELECTION))
-    first = listing.splitlines()[0]
-    assert first.startswith("conformance/")
-    assert "1 passed" in must(installed.run(*run, first, cwd=installed.elsewhere))
+    def test_a_plugin_from_another_checkout_is_refused(
+        self, make: Factory, environment: Environment
+    ) -> None:
+        other = make.checkout()
+        done = environment.run("pytest", "conformance/", SELECTION, cwd=other)
+        assert done.returncode == pytest.ExitCode.USAGE_ERROR
+        (line,) = done.stdout.strip().splitlines()
+        assert f"comes from {environment.checkout}, its checks from {other}" in line
 
 
 def test_both_places_of_the_suites_settings_agree() -> None:
@@ -283,19 +345,6 @@ def test_the_packaged_agents_are_small_and_need_no_library(wheel: Path) -> None:
         assert not kinds & {PT_DYNAMIC, PT_INTERP}
 
 
-@pytest.mark.skipif(not HAS_VFORK, reason=f"there is no shared object for {native.host()}")
-def test_an_installed_wheel_brings_its_shared_object_which_needs_no_library(
-    installed: Environment,
-) -> None:
-    code = "from pytest_procsemantics.native import vfork; print(vfork())"
-    path = Path(must(installed.run("python", "-c", code, PATH="")).strip())
-    assert installed.folder in path.parents
-    assert b"libc" not in path.read_bytes()
-    code = "from pytest_procsemantics import Vfork; print(Vfork()(str, 5).result())"
-    if why_not("vfork") is None:
-        assert must(installed.run("python", "-c", code, PATH=os.defpath)).strip() == "5"
-
-
 def test_the_sdist_has_sources_only(make: Factory) -> None:
     with tarfile.open(make.build("sdist")) as archive:
         names = [name.partition("/")[2] for name in archive.getnames()]
@@ -303,23 +352,6 @@ def test_the_sdist_has_sources_only(make: Factory) -> None:
     assert "hatch_build.py" in names
     made = ("native/agent-", "native/vfork-", "__pycache__")
     assert not [name for name in names if any(part in name for part in made)]
-
-
-def test_an_installed_wheel_brings_its_agent(installed: Environment) -> None:
-    code = "from pytest_procsemantics import native; print(native.agent())"
-    agent = Path(must(installed.run("python", "-c", code, PATH="")).strip())
-    assert installed.folder in agent.parents
-    assert os.access(agent, os.X_OK)
-    assert not list(installed.cache.rglob("agent-*"))
-
-
-def test_an_editable_install_builds_the_agent_at_once(make: Factory) -> None:
-    environment = make.environment()
-    environment.install("--editable", environment.checkout)
-    assert len([*environment.cache.rglob("vfork-*")]) == HAS_VFORK
-    (kept,) = environment.cache.rglob("agent-*")
-    code = "from pytest_procsemantics import native; print(native.agent())"
-    assert must(environment.run("python", "-c", code, PATH="")).strip() == str(kept)
 
 
 @pytest.mark.parametrize("kind", ["wheel", "editable"])
@@ -360,22 +392,3 @@ def test_off_linux_the_wheel_is_pure_and_the_suite_says_what_it_needs(make: Fact
     assert done.returncode != 0
     assert "driven processes need Linux, and this is darwin" in done.stdout
     assert "Traceback" not in done.stdout
-
-
-def test_an_installed_plugin_of_another_version_is_refused(installed: Environment) -> None:
-    project = installed.checkout / "pyproject.toml"
-    ours = project.read_text()
-    project.write_text(ours.replace('\nversion = "', '\nversion = "9.'))
-    done = installed.run("pytest", "conformance/", SELECTION)
-    project.write_text(ours)
-    assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    (line,) = done.stdout.strip().splitlines()
-    assert "is installed, its checks are 9." in line
-
-
-def test_a_plugin_from_another_checkout_is_refused(make: Factory, editable: Environment) -> None:
-    other = make.checkout()
-    done = editable.run("pytest", "conformance/", SELECTION, cwd=other)
-    assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    (line,) = done.stdout.strip().splitlines()
-    assert f"comes from {editable.checkout}, its checks from {other}" in line
