@@ -29,6 +29,7 @@ from pytest_procsemantics.driven.constants import (
     PR_GET_KEEPCAPS,
     PR_GET_NAME,
     PR_GET_SECUREBITS,
+    PR_GET_TID_ADDRESS,
     PR_SET_DUMPABLE,
     PR_SET_KEEPCAPS,
     PR_SET_NAME,
@@ -316,3 +317,13 @@ def test_the_floating_point_environment_is_the_default_one(parent: Process, targ
     parent.sys.wait4(child.own_pid)
     floating_point(parent, PTRACE_GETREGSET, child, area, AREA)
     assert parent.load_bytes(area + place, 4) == default.to_bytes(4, "little")
+
+
+@clause("execve.2/clear-child-tid-reset")
+@lie(EXEC_DOES_NOTHING)
+def test_the_address_to_clear_at_the_end_is_forgotten(parent: Process) -> None:
+    cell = parent.allocate(8)
+    parent.sys.set_tid_address(cell)
+    assert parent.sys.prctl(PR_GET_TID_ADDRESS) == cell
+    parent.execve()
+    assert parent.sys.prctl(PR_GET_TID_ADDRESS) == 0

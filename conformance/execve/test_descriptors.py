@@ -30,7 +30,13 @@ from pytest_procsemantics.driven.constants import (
     SIGRTMIN,
 )
 from pytest_procsemantics.driven.forms import Lock
-from pytest_procsemantics.lies import EXEC_DOES_NOTHING, before_exec, in_image, lie
+from pytest_procsemantics.lies import (
+    EXEC_CLOSES_NOTHING,
+    EXEC_DOES_NOTHING,
+    before_exec,
+    in_image,
+    lie,
+)
 
 CLOSES_ALL = in_image("exec closes all descriptors", lambda image: image.sys.close_range(3, 100, 0))
 
@@ -50,6 +56,15 @@ def test_close_on_exec_descriptors_are_closed(parent: Process) -> None:
     with fails(EBADF):
         child.sys.fcntl(writer, F_GETFD)
     assert parent.sys.read(reader, 1) == b""
+
+
+@clause("execve.2/directory-streams-closed")
+@lie(EXEC_CLOSES_NOTHING)
+def test_directory_streams_are_closed(program: Process, target: Target) -> None:
+    descriptor = program.lib.dirfd(program.lib.opendir(target.folder()))
+    program.execve()
+    with fails(EBADF):
+        program.sys.fcntl(descriptor, F_GETFD)
 
 
 @clause("execve.2/descriptors-stay-open")

@@ -10,8 +10,9 @@ import struct
 from pytest_procsemantics import Process, clause
 from pytest_procsemantics.driven import Unsupported, fails
 from pytest_procsemantics.driven.constants import E2BIG, RLIMIT_STACK
-from pytest_procsemantics.lies import EXEC_DOES_NOTHING, exec_given, lie
+from pytest_procsemantics.lies import EXEC_DOES_NOTHING, exec_given, leaves_out, lie
 
+SC_ARG_MAX = 0  # bits/confname.h
 POINTER = 8  # bytes
 MIB = 1 << 20  # bytes
 SHORT = 100_000  # bytes with the terminator: a string far below the limit of one
@@ -101,3 +102,12 @@ def test_pointers_count_too(parent: Process) -> None:
         parent.execve(argv=pointers(parent, b"", count + 1))
     parent.execve(argv=pointers(parent, b"", count))
     assert parent.initial().argc == count
+
+
+@clause("execve.2/arg-max-follows-stack-limit")
+@lie(leaves_out("setrlimit"))
+def test_sysconf_tells_a_quarter_of_the_stack(program: Process) -> None:
+    limit_stack(program, 4 * MIB)
+    assert program.lib.sysconf(SC_ARG_MAX) == MIB
+    limit_stack(program, 8 * MIB)
+    assert program.lib.sysconf(SC_ARG_MAX) == 2 * MIB

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from pytest_procsemantics import Process, clause
+from pytest_procsemantics import Process, Target, clause
 from pytest_procsemantics.driven import Out, Step, fails
 from pytest_procsemantics.driven.constants import (
+    EACCES,
     EINVAL,
     EPERM,
+    O_RDONLY,
     SIG_BLOCK,
     SIG_DFL,
     SIG_IGN,
+    SIG_SETMASK,
     SIGCHLD,
     SIGTERM,
     SIGUSR1,
@@ -21,9 +24,11 @@ from pytest_procsemantics.driven.library import (
     POSIX_SPAWN_SETSID,
     POSIX_SPAWN_SETSIGDEF,
     POSIX_SPAWN_SETSIGMASK,
+    POSIX_SPAWN_USEVFORK,
     sigset,
 )
 from pytest_procsemantics.lies import (
+    WITHOUT_ATTRIBUTES,
     before_function,
     function_does_nothing,
     function_given,
@@ -33,7 +38,7 @@ from pytest_procsemantics.lies import (
 
 SIZE = 512  # bytes, more than an attributes object has
 USER, OTHER = 65534, 65533  # ids that nobody else needs to have
-WITHOUT_ATTRIBUTES = function_given("without attributes", "posix_spawn", 3, 0)
+NO_GROUP = 1 << 30  # a number above all pids
 ALL_FLAGS = function_given(
     "the mask counts", "posix_spawnattr_setflags", 1, lambda flags: flags | POSIX_SPAWN_SETSIGMASK
 )
@@ -137,6 +142,15 @@ def test_a_negative_group_is_refused(program: Process) -> None:
         program.lib.posix_spawn(attributes=attributes)
 
 
+@clause("posix_spawn.3/setpgroup-no-such-group")
+@lie(WITHOUT_ATTRIBUTES)
+def test_a_group_that_does_not_exist_is_refused(program: Process) -> None:
+    attributes = program.lib.attributes(POSIX_SPAWN_SETPGROUP)
+    program.lib.posix_spawnattr_setpgroup(attributes, NO_GROUP)
+    with fails(EPERM):
+        program.lib.posix_spawn(attributes=attributes)
+
+
 @clause("posix_spawn.3/setsid")
 @lie(WITHOUT_ATTRIBUTES)
 def test_the_child_leads_a_session_of_its_own(program: Process) -> None:
@@ -174,6 +188,19 @@ def test_without_the_flag_effective_ids_stay(program: Process) -> None:
     assert (child.sys.getuid(), child.sys.getgid()) == (USER, USER)
 
 
+@clause("posix_spawn.3/attributes-before-file-actions")
+@lie(WITHOUT_ATTRIBUTES)
+def test_ids_are_reset_before_a_file_is_opened(program: Process, target: Target) -> None:
+    path = program.make_file(f"{target.folder()}/of-root", b"", 0o600)
+    program.sys.setresuid(USER, 0, 0)
+    actions = program.lib.actions()
+    program.lib.posix_spawn_file_actions_addopen(actions, 30, path, O_RDONLY, 0)
+    assert program.lib.posix_spawn(actions=actions).sys.fstat(30).mode & 0o777 == 0o600
+    attributes = program.lib.attributes(POSIX_SPAWN_RESETIDS)
+    with fails(EACCES):
+        program.lib.posix_spawn(actions=actions, attributes=attributes)
+
+
 @clause("posix_spawn.3/attr-setflags-unknown-bit")
 @lie(function_given("the bit is left out", "posix_spawnattr_setflags", 1, 0))
 def test_an_unknown_flag_is_refused(program: Process) -> None:
@@ -192,6 +219,32 @@ def test_a_new_object_changes_nothing(program: Process) -> None:
     assert program.lib.posix_spawnattr_getpgroup(attributes, Out(4)) == (0, bytes(4))
     assert program.lib.posix_spawnattr_getsigmask(attributes, Out(128)) == (0, bytes(128))
     assert program.lib.posix_spawnattr_getsigdefault(attributes, Out(128)) == (0, bytes(128))
+
+
+def inherited(process: Process) -> tuple[object, ...]:
+    calls = process.sys
+    ids, scheduling = (calls.getresuid(), calls.getresgid()), calls.sched_getscheduler(0)
+    return (*ids, scheduling, calls.rt_sigprocmask(), calls.getpgid(0), calls.getsid(0))
+
+
+@clause("posix_spawn.3/attr-null-is-default")
+@lie(
+    in_library_child("nothing is blocked", lambda p: p.sys.rt_sigprocmask(SIG_SETMASK, set())),
+    in_library_child("a group of its own", lambda child: child.sys.setpgid(0, 0)),
+)
+def test_without_attributes_all_is_inherited(program: Process) -> None:
+    program.sys.rt_sigprocmask(SIG_BLOCK, {SIGUSR1})
+    new = program.lib.posix_spawn(attributes=program.lib.attributes())
+    assert inherited(program.lib.posix_spawn()) == inherited(new) == inherited(program)
+
+
+@clause("posix_spawn.3/usevfork-has-no-effect")
+@lie(IN_A_GROUP)
+def test_the_flag_usevfork_changes_nothing(program: Process) -> None:
+    attributes = program.lib.attributes(POSIX_SPAWN_USEVFORK)
+    child = program.lib.posix_spawn(attributes=attributes)
+    assert child.sys.getppid() == program.pid
+    assert inherited(child) == inherited(program)
 
 
 @clause("posix_spawn.3/attr-object-reusable")

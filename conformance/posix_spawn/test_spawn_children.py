@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import functools
+from contextlib import suppress
 from typing import Any
 
 from pytest_procsemantics import Process, Target, clause
-from pytest_procsemantics.driven import Exit, fails
+from pytest_procsemantics.driven import CallFailed, Exit, Out, fails
 from pytest_procsemantics.driven.constants import (
     AT_FDCWD,
     CLD_KILLED,
+    EAGAIN,
     EBADF,
     EFAULT,
     ENOENT,
+    ENOEXEC,
     F_GETFD,
     F_SETFD,
+    LOCK_EX,
+    LOCK_NB,
+    LOCK_UN,
     O_CLOEXEC,
+    O_CREAT,
     O_RDONLY,
+    O_RDWR,
     O_WRONLY,
     P_PID,
+    RLIMIT_NOFILE,
+    RLIMIT_NPROC,
     SIG_BLOCK,
     SIG_DFL,
     SIG_IGN,
@@ -38,7 +48,10 @@ from pytest_procsemantics.lies import (
     function_reports,
     in_library_child,
     lie,
+    passes,
 )
+
+SOMEBODY = 48157  # a user who runs nothing else
 
 
 class _ByAnother(Library):
@@ -150,6 +163,22 @@ def test_an_empty_name_is_refused(program: Process) -> None:
         program.lib.posix_spawnp("")
 
 
+@clause("posix_spawn.3/spawnp-no-shell-fallback")
+@lie(function_given("an agent instead", "posix_spawnp", 1, "/proc/self/exe"))
+def test_posix_spawnp_leaves_no_text_to_a_shell(program: Process, target: Target) -> None:
+    path = program.make_file(f"{target.folder()}/text", b"exit 0\n", 0o755)
+    with fails(ENOEXEC):
+        program.lib.posix_spawnp(path)
+
+
+@clause("posix_spawn.3/fspawn-by-proc-fd")
+@lie(before_function("40 is closed", "posix_spawn", lambda p: p.sys.close(40)))
+def test_a_program_is_spawned_by_its_descriptor(program: Process, target: Target) -> None:
+    file = program.sys.openat(AT_FDCWD, target.agent_path, O_RDONLY)
+    program.sys.dup3(file, 40, O_CLOEXEC)
+    assert program.lib.posix_spawn("/proc/self/fd/40").sys.getppid() == program.pid
+
+
 @clause("posix_spawn.3/argv-is-passed")
 @lie(function_given("argv of its own", "posix_spawn", 4, ["other"]))
 def test_argv_is_passed(program: Process) -> None:
@@ -226,6 +255,22 @@ def test_the_childs_end_sends_sigchld(program: Process) -> None:
     assert program.sys.rt_sigpending() == {SIGCHLD}
 
 
+@clause("posix_spawn.3/signal-after-return-is-not-lost")
+@lie(
+    before_function(
+        "it ignores the signal",
+        "posix_spawn",
+        lambda caller: caller.sys.rt_sigaction(SIGTERM, SIG_IGN),
+        hangs=True,
+    )
+)
+def test_a_signal_right_after_the_return_is_not_lost(program: Process) -> None:
+    pid = program.post.lib.posix_spawn().step.arrives()
+    program.sys.kill(pid, SIGTERM)
+    told = program.sys.waitid(P_PID, pid, WEXITED)
+    assert (told.code, told.status) == (CLD_KILLED, SIGTERM)
+
+
 @clause("posix_spawn.3/pending-signals-empty")
 @lie(in_library_child("a signal is pending", lambda child: child.sys.kill(child.pid, SIGUSR1)))
 def test_no_signal_is_pending_in_the_child(program: Process) -> None:
@@ -265,6 +310,50 @@ def test_without_file_actions_descriptors_stay(program: Process) -> None:
     assert child.sys.fcntl(40, F_GETFD) == 0
     with fails(EBADF):
         child.sys.fcntl(41, F_GETFD)
+
+
+@clause("posix_spawn.3/file-locks-stay")
+@lie(in_library_child("it unlocks", lambda child: child.sys.flock(40, LOCK_UN)))
+def test_the_lock_of_an_open_file_stays(program: Process, target: Target) -> None:
+    path = f"{target.folder()}/file"
+    file = program.sys.openat(AT_FDCWD, path, O_RDWR | O_CREAT, 0o600)
+    program.sys.dup3(file, 40, 0)
+    program.sys.flock(40, LOCK_EX)
+    program.lib.posix_spawn()
+    program.sys.close(file)
+    program.sys.close(40)
+    other = program.sys.openat(AT_FDCWD, path, O_RDWR)
+    with fails(EAGAIN):
+        program.sys.flock(other, LOCK_EX | LOCK_NB)
+
+
+@clause("posix_spawn.3/no-free-descriptor-needed")
+@lie(function_becomes("posix_spawn", "pipe", args=(Out(8),)))
+def test_no_free_descriptor_is_needed(program: Process) -> None:
+    last = program.sys.dup(0)
+    program.sys.prlimit64(0, RLIMIT_NOFILE, (last + 1, last + 1))
+    assert program.lib.posix_spawn().sys.getppid() == program.pid
+
+
+@clause("posix_spawn.3/eagain-nproc")
+@lie(passes("limits are not set", "prlimit64", 2, 0))
+def test_at_the_users_limit_of_processes_it_is_refused(program: Process) -> None:
+    with suppress(CallFailed):  # an ordinary user is one already
+        program.sys.setresuid(SOMEBODY, SOMEBODY, SOMEBODY)
+    soft, hard = program.sys.prlimit64(0, RLIMIT_NPROC)
+    program.sys.prlimit64(0, RLIMIT_NPROC, (0, hard))
+    with fails(EAGAIN):
+        program.lib.posix_spawn()
+    program.sys.prlimit64(0, RLIMIT_NPROC, (soft, hard))
+    assert program.lib.posix_spawn().sys.getppid() == program.pid
+
+
+@clause("posix_spawn.3/no-cancellation-point")
+@lie(function_becomes("posix_spawn", "pthread_testcancel", args=()))
+def test_a_cancelled_thread_spawns_all_the_same(program: Process) -> None:
+    thread = program.lib.pthread_create()
+    thread.lib.pthread_cancel(thread.lib.pthread_self())
+    assert thread.lib.posix_spawn().sys.getppid() == program.pid
 
 
 @clause("posix_spawn.3/caught-becomes-default")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_procsemantics import Process, Target, clause
-from pytest_procsemantics.driven import fails
+from pytest_procsemantics.driven import Out, fails
 from pytest_procsemantics.driven.constants import (
     AT_FDCWD,
     E2BIG,
@@ -14,18 +14,25 @@ from pytest_procsemantics.driven.constants import (
     ECHILD,
     ENOENT,
     ENOEXEC,
+    ENOTTY,
     F_GETFD,
     O_CLOEXEC,
     O_CREAT,
+    O_DIRECTORY,
     O_RDONLY,
+    O_RDWR,
     O_WRONLY,
     P_ALL,
+    RLIMIT_NOFILE,
     SIG_IGN,
     SIGCHLD,
+    TIOCGPGRP,
     WEXITED,
     WNOHANG,
 )
+from pytest_procsemantics.driven.library import POSIX_SPAWN_SETPGROUP, POSIX_SPAWN_SETSID
 from pytest_procsemantics.lies import (
+    WITHOUT_ACTIONS,
     before_function,
     function_becomes,
     function_does_nothing,
@@ -33,7 +40,6 @@ from pytest_procsemantics.lies import (
     lie,
 )
 
-WITHOUT_ACTIONS = function_given("without file actions", "posix_spawn", 2, 0)
 AGENT_INSTEAD = function_given("an agent instead", "posix_spawn", 1, "/proc/self/exe")
 
 
@@ -48,6 +54,26 @@ def is_closed(process: Process, fd: int) -> None:
 
 def spawned(program: Process, actions: int) -> Process:
     return program.lib.posix_spawn(actions=actions)  # type: ignore[no-any-return]
+
+
+def take_all_numbers(process: Process) -> int:
+    """Leave no number below the limit free, and give the last one."""
+    last: int = process.sys.dup(0)
+    _, hard = process.sys.prlimit64(0, RLIMIT_NOFILE)
+    process.sys.prlimit64(0, RLIMIT_NOFILE, (last + 1, hard))
+    return last
+
+
+def with_a_terminal(program: Process) -> tuple[Process, int]:
+    """A leader of a session, and the terminal that it controls."""
+    leader = program.lib.fork("leader")
+    leader.sys.setsid()
+    return leader, leader.sys.openat(AT_FDCWD, leader.new_terminal(), O_RDWR)
+
+
+def foreground(process: Process, terminal: int) -> int:
+    _, group = process.sys.ioctl(terminal, TIOCGPGRP, Out(4))
+    return int.from_bytes(group, "little")
 
 
 @clause("posix_spawn.3/open-at-number")
@@ -68,6 +94,32 @@ def test_an_open_descriptor_is_replaced(program: Process, target: Target) -> Non
     spawned(program, actions)
     program.sys.close(writer)
     assert program.sys.read(reader, 1) == b""
+
+
+@clause("posix_spawn.3/open-needs-no-free-number")
+@lie(WITHOUT_ACTIONS)
+def test_an_open_descriptor_is_replaced_where_no_number_is_free(
+    program: Process, target: Target
+) -> None:
+    last = take_all_numbers(program)
+    actions = program.lib.actions()
+    program.lib.posix_spawn_file_actions_addopen(actions, last, target.folder(), O_RDONLY, 0)
+    spawned(program, actions).sys.getdents64(last)
+
+
+@clause("posix_spawn.3/open-cloexec")
+@lie(WITHOUT_ACTIONS, function_given("without O_CLOEXEC", "posix_spawn_file_actions_addopen", 3, 0))
+def test_close_on_exec_counts_at_the_lowest_free_number_only(
+    program: Process, target: Target
+) -> None:
+    lowest = program.sys.dup(0)
+    program.sys.close(lowest)
+    actions, flags = program.lib.actions(), O_RDONLY | O_CLOEXEC
+    program.lib.posix_spawn_file_actions_addopen(actions, lowest, target.folder(), flags, 0)
+    program.lib.posix_spawn_file_actions_addopen(actions, lowest + 30, target.folder(), flags, 0)
+    child = spawned(program, actions)
+    is_closed(child, lowest)
+    is_open(child, lowest + 30)
 
 
 @clause("posix_spawn.3/open-flags-mode-umask")
@@ -178,6 +230,62 @@ def test_the_childs_folder_is_changed_by_descriptor(program: Process, target: Ta
     assert spawned(program, actions).sys.getcwd() == target.folder().encode()
 
 
+@clause("posix_spawn.3/fchdir-before-relative-open")
+@lie(function_does_nothing("posix_spawn_file_actions_addfchdir_np"))
+def test_a_relative_file_is_opened_in_the_new_folder(program: Process, target: Target) -> None:
+    program.sys.mkdir(f"{target.folder()}/new")
+    program.sys.chdir(target.folder())
+    new = program.sys.openat(AT_FDCWD, "new", O_RDONLY | O_DIRECTORY)
+    actions = program.lib.actions()
+    program.lib.posix_spawn_file_actions_addfchdir_np(actions, new)
+    program.lib.posix_spawn_file_actions_addopen(actions, 30, "file", O_CREAT | O_WRONLY, 0o600)
+    spawned(program, actions)
+    assert program.sys.access("new/file") == 0
+
+
+@clause("posix_spawn.3/tcsetpgrp-sets-foreground")
+@lie(WITHOUT_ACTIONS)
+def test_the_childs_group_comes_to_the_foreground(program: Process) -> None:
+    leader, terminal = with_a_terminal(program)
+    actions = leader.lib.actions()
+    leader.lib.posix_spawn_file_actions_addtcsetpgrp_np(actions, terminal)
+    attributes = leader.lib.attributes(POSIX_SPAWN_SETPGROUP)
+    child = leader.lib.posix_spawn(actions=actions, attributes=attributes)
+    assert foreground(leader, terminal) == child.pid
+
+
+@clause("posix_spawn.3/tcsetpgrp-from-background")
+@lie(WITHOUT_ACTIONS)
+def test_a_group_comes_to_the_foreground_from_the_background(program: Process) -> None:
+    leader, terminal = with_a_terminal(program)
+    other = leader.lib.fork("other")
+    other.sys.setpgid(0, 0)
+    actions = other.lib.actions()
+    other.lib.posix_spawn_file_actions_addtcsetpgrp_np(actions, terminal)
+    spawned(other, actions)
+    assert foreground(leader, terminal) == other.pid
+
+
+@clause("posix_spawn.3/tcsetpgrp-not-a-terminal")
+@lie(WITHOUT_ACTIONS)
+def test_a_foreground_of_no_terminal_is_refused(program: Process) -> None:
+    actions = program.lib.actions()
+    program.lib.posix_spawn_file_actions_addtcsetpgrp_np(actions, 0)
+    with fails(ENOTTY):
+        spawned(program, actions)
+
+
+@clause("posix_spawn.3/tcsetpgrp-after-setsid")
+@lie(WITHOUT_ACTIONS, function_does_nothing("posix_spawnattr_setflags"))
+def test_in_a_new_session_the_old_ones_terminal_is_refused(program: Process) -> None:
+    leader, terminal = with_a_terminal(program)
+    actions = leader.lib.actions()
+    leader.lib.posix_spawn_file_actions_addtcsetpgrp_np(actions, terminal)
+    attributes = leader.lib.attributes(POSIX_SPAWN_SETSID)
+    with fails(ENOTTY):
+        leader.lib.posix_spawn(actions=actions, attributes=attributes)
+
+
 @clause("posix_spawn.3/chdir-before-relative-program")
 @lie(WITHOUT_ACTIONS)
 def test_a_relative_program_begins_in_the_new_folder(program: Process, target: Target) -> None:
@@ -227,6 +335,36 @@ def test_a_negative_descriptor_is_refused(program: Process) -> None:
         program.lib.posix_spawn_file_actions_addopen(actions, -1, "/", O_RDONLY, 0)
     with fails(EBADF):
         program.lib.posix_spawn_file_actions_addclose(actions, -1)
+
+
+@clause("posix_spawn.3/add-negative-closefrom")
+@lie(function_given("from 3", "posix_spawn_file_actions_addclosefrom_np", 1, 3))
+def test_to_close_from_a_negative_descriptor_is_refused(program: Process) -> None:
+    actions = program.lib.actions()
+    with fails(EBADF):
+        program.lib.posix_spawn_file_actions_addclosefrom_np(actions, -1)
+
+
+@clause("posix_spawn.3/add-above-limit")
+@lie(function_given("a lower number", "posix_spawn_file_actions_adddup2", 2, 20))
+def test_a_descriptor_above_the_limit_is_refused(program: Process) -> None:
+    program.sys.prlimit64(0, RLIMIT_NOFILE, (50, 50))
+    actions = program.lib.actions()
+    with fails(EBADF):
+        program.lib.posix_spawn_file_actions_adddup2(actions, 0, 50)
+
+
+@clause("posix_spawn.3/add-does-not-check-objects")
+@lie(
+    function_becomes("posix_spawn_file_actions_addopen", "open", args=("/nonexistent", 0)),
+    function_becomes("posix_spawn_file_actions_adddup2", "dup", args=(700,)),
+    function_becomes("posix_spawn_file_actions_addchdir_np", "chdir", args=("/nonexistent",)),
+)
+def test_what_can_not_be_done_yet_can_be_added(program: Process) -> None:
+    actions = program.lib.actions()
+    program.lib.posix_spawn_file_actions_addopen(actions, 10, "/nonexistent", O_RDONLY, 0)
+    program.lib.posix_spawn_file_actions_adddup2(actions, 700, 22)
+    program.lib.posix_spawn_file_actions_addchdir_np(actions, "/nonexistent")
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from pytest_procsemantics.driven.step import Step
 from pytest_procsemantics.lies import (
     EXEC_DOES_NOTHING,
     Lie,
+    function_becomes,
     in_child,
     in_maker,
     leaves_out,
@@ -330,3 +331,14 @@ def test_after_death_by_a_signal_the_status_is_its_number(parent: Process, signa
     child = parent.fork()
     parent.sys.kill(child.own_pid, signal)
     assert parent.sys.wait4(child.own_pid).status == signal
+
+
+@clause("wait.2/wait-equals-waitpid-any")
+@lie(function_becomes("wait", "waitpid", args=(-2, Out(4), 0)))
+def test_wait_is_waitpid_for_any_child(program: Process) -> None:
+    first, second = program.lib.fork("first"), program.lib.fork("second")
+    first.exit(7)
+    waited = program.lib.wait(Out(4))
+    second.exit(7)
+    assert waited == (first.pid, (7 << 8).to_bytes(4, "little"))
+    assert program.lib.waitpid(-1, Out(4), 0) == (second.pid, waited[1])

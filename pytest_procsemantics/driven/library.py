@@ -36,8 +36,8 @@ OUTCOME = struct.Struct("<qq")  # what a function gave, and errno; before everyt
 MOST_ARGUMENTS = 6
 # The results of these are addresses, or numbers as long as one. All others give an int.
 LONG = {
-    *("dlopen", "fopen", "getenv", "malloc", "popen", "pthread_getspecific", "pthread_self"),
-    *("signal", "sysconf", "__errno_location"),
+    *("dlopen", "fopen", "getenv", "malloc", "opendir", "popen", "pthread_getspecific"),
+    *("pthread_self", "signal", "sysconf", "__errno_location"),
 }
 # These give an error's number, 0 for success; all others -1 with the number in errno.
 ERROR_GIVEN = ("posix_spawn", "pthread_", "pidfd_spawn")
@@ -49,6 +49,9 @@ POSIX_SPAWN_RESETIDS = 0x01
 POSIX_SPAWN_SETPGROUP = 0x02
 POSIX_SPAWN_SETSIGDEF = 0x04
 POSIX_SPAWN_SETSIGMASK = 0x08
+POSIX_SPAWN_SETSCHEDPARAM = 0x10
+POSIX_SPAWN_SETSCHEDULER = 0x20
+POSIX_SPAWN_USEVFORK = 0x40
 POSIX_SPAWN_SETSID = 0x80
 PTHREAD_CREATE_DETACHED = 1
 PTHREAD_CANCEL_DISABLE = 1

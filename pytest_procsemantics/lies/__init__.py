@@ -5,6 +5,7 @@ step added or left out. It is a Process that does otherwise, so the truth pays n
 """
 
 from pytest_procsemantics.lies.generic import (
+    EXEC_CLOSES_NOTHING,
     EXEC_DOES_NOTHING,
     EXEC_IN_A_CHILD,
     Liar,
@@ -36,6 +37,8 @@ from pytest_procsemantics.lies.generic import (
 from pytest_procsemantics.lies.library import (
     HANDLERS_SWAPPED,
     THREAD_IS_A_CHILD,
+    WITHOUT_ACTIONS,
+    WITHOUT_ATTRIBUTES,
     before_function,
     function_becomes,
     function_does_nothing,
@@ -49,10 +52,13 @@ from pytest_procsemantics.lies.telling import (
 )
 
 __all__ = [
+    "EXEC_CLOSES_NOTHING",
     "EXEC_DOES_NOTHING",
     "EXEC_IN_A_CHILD",
     "HANDLERS_SWAPPED",
     "THREAD_IS_A_CHILD",
+    "WITHOUT_ACTIONS",
+    "WITHOUT_ATTRIBUTES",
     "Liar",
     "Lie",
     "adds",

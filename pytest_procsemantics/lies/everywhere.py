@@ -39,7 +39,6 @@ from pytest_procsemantics.driven.constants import (
     CLONE_VM,
     CLOSE_RANGE_CLOEXEC,
     EXFULL,
-    F_SETFD,
     MADV_DONTNEED,
     P_ALL,
     SIG_IGN,
@@ -96,7 +95,6 @@ NAMESPACES = (
 )
 EVERY_SIGNAL = range(1, 65)
 LAST_FD = (1 << 32) - 1
-LOW_FDS = range(3, 64)  # where checks have theirs
 
 
 @dataclass(frozen=True)
@@ -232,11 +230,6 @@ def _clears_memory(child: Process) -> None:
         child.sys.madvise(start, size, MADV_DONTNEED)
 
 
-def _keeps_all(process: Process) -> None:
-    for fd in LOW_FDS:
-        process.post.sys.raw("fcntl", fd, F_SETFD, 0)
-
-
 # --- calls ---
 
 
@@ -354,7 +347,7 @@ GENERIC_LIES: tuple[GenericLie, ...] = (
             lambda process: process.sys.close_range(3, LAST_FD, CLOSE_RANGE_CLOEXEC),
         ),
     ),
-    _of("exec", generic.before_exec("exec closes no descriptor", _keeps_all)),
+    _of("exec", generic.EXEC_CLOSES_NOTHING),
     _of("exec", generic.in_image("exec resets the umask", lambda image: image.sys.umask(0))),
     _of("exec", generic.in_image("exec begins at the root", lambda image: image.sys.chdir("/"))),
     _of("exec", generic.in_image("exec blocks all signals", _blocks_all)),

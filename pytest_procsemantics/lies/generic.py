@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from pytest_procsemantics.driven.constants import flag_names
+from pytest_procsemantics.driven.constants import F_SETFD, flag_names
 from pytest_procsemantics.driven.creation import Birth, Creation
 from pytest_procsemantics.driven.errors import CallFailed, Deviation
 from pytest_procsemantics.driven.process import Process
@@ -26,6 +26,7 @@ CLONE3_FIELDS = (
     *("flags", "pidfd", "child_tid", "parent_tid", "exit_signal", "stack", "stack_size", "tls"),
     *("set_tid", "set_tid_size", "cgroup"),
 )
+LOW_FDS = range(3, 64)  # where checks have theirs
 Check = TypeVar("Check", bound=Callable[..., Any])
 
 
@@ -368,6 +369,14 @@ def before_exec(name: str, act: Callable[[Process], object]) -> Lie:
             return super().exec_step(call, *args, **kwargs)
 
     return Lie(name, Lying)
+
+
+def _keeps_all(process: Process) -> None:
+    for fd in LOW_FDS:
+        process.post.sys.raw("fcntl", fd, F_SETFD, 0)
+
+
+EXEC_CLOSES_NOTHING = before_exec("exec closes no descriptor", _keeps_all)
 
 
 class _WithoutExec(Liar):

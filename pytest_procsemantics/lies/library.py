@@ -84,6 +84,10 @@ def function_given(name: str, function: str, index: int, value: Any, hangs: bool
     return _calling(name, function, change, hangs)
 
 
+WITHOUT_ACTIONS = function_given("without file actions", "posix_spawn", 2, 0)
+WITHOUT_ATTRIBUTES = function_given("without attributes", "posix_spawn", 3, 0)
+
+
 def before_function(
     name: str, function: str, act: Callable[[Process], object], hangs: bool = False
 ) -> Lie:
