@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
@@ -58,6 +59,20 @@ static int no_other_scheduling(void)
 	struct sched_param none = {0};
 
 	return is_refused(sched_setscheduler(0, SCHED_BATCH, &none), EINVAL);
+}
+
+static int no_priority(void)
+{
+	struct sched_param some = {5};
+
+	return is_refused(syscall(SYS_sched_setparam, 0, &some), ENOSYS);
+}
+
+static int no_limit_of_priority(void)
+{
+	struct rlimit none = {0, 0};
+
+	return is_refused(setrlimit(RLIMIT_RTPRIO, &none), EPERM);
 }
 
 static int no_locks_of_open_files(void)
@@ -115,6 +130,8 @@ int main(int argc, char **argv)
 		{"secure-bits", no_secure_bits},
 		{"personality", no_personality},
 		{"scheduling", no_other_scheduling},
+		{"priority", no_priority},
+		{"limit-of-priority", no_limit_of_priority},
 		{"locks-of-open-files", no_locks_of_open_files},
 		{"file-capabilities", no_file_capabilities},
 		{"close-range-to-the-end", close_range_to_the_end},

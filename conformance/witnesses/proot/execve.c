@@ -254,6 +254,17 @@ static int no_descriptor_left(void)
 	return run_as(no_descriptors, self, (char *[]){"x", "again", NULL}) == 182;
 }
 
+static void have_self_at_40(void)
+{
+	if (dup3(open(self, O_RDONLY), 40, O_CLOEXEC) < 0)
+		fail("dup3");
+}
+
+static int program_by_descriptor(void)
+{
+	return run_as(have_self_at_40, "/proc/self/fd/40", (char *[]){"x", "again", NULL}) == 182;
+}
+
 static int execfn_is_argv0(void)
 {
 	return run_as(NULL, self, (char *[]){"x", "execfn", NULL}) == 1;
@@ -437,6 +448,7 @@ int main(int argc, char **argv)
 		{"forty-links", forty_links},
 		{"large-arguments", large_arguments},
 		{"no-descriptor-left", no_descriptor_left},
+		{"program-by-descriptor", program_by_descriptor},
 		{"execfn", execfn_is_argv0},
 		{"relative-by-execveat", relative_by_execveat},
 		{"program-of-execveat", program_of_execveat},
