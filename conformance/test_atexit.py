@@ -269,3 +269,12 @@ def test_on_exit_gives_zero(program: Process) -> None:
     assert child.lib.on_exit(child.lib.handler(1), 77) == 0
     child.lib.exit(0)
     assert ran(program) == [1]
+
+
+@clause("vfork.2/child-exit-3-runs-parents-handlers")
+@lie(NOTHING_REGISTERED, UNDERSCORE_EXIT)
+def test_exit_by_a_child_of_vfork_runs_the_parents_handlers(program: Process) -> None:
+    program.lib.atexit(program.lib.handler(1))
+    child = program.lib.vfork()
+    child.lib.exit(0)
+    assert [(note.handler, note.tid) for note in program.lib.notes()] == [(1, child.pid)]

@@ -44,7 +44,8 @@ from pytest_procsemantics.driven.constants import (
     SIGRTMIN,
 )
 from pytest_procsemantics.driven.forms.files import Lock
-from pytest_procsemantics.lies import every_child, in_child, lie, opened
+from pytest_procsemantics.driven.step import Step
+from pytest_procsemantics.lies import every_child, in_child, in_library_child, lie, opened
 
 SHARES_TABLE = every_child(CLONE_FILES | SIGCHLD)
 SHARES_MEMORY = every_child(CLONE_VM | SIGCHLD)
@@ -297,3 +298,42 @@ def test_notifications_of_a_folder_are_the_parents_alone(parent: Process, target
     child = parent.fork()
     parent.make_file(f"{target.folder()}/file")
     assert (parent.count(SIGRTMIN), child.count(SIGRTMIN)) == (1, 0)
+
+
+# --- streams of the C library ---
+
+
+def closes_all(child: Process) -> None:
+    child.sys.close_range(3, 100, 0)
+
+
+def reads_on_in_maker(child: Process) -> None:
+    """Take the next entry of each stream that the child's maker has opened."""
+    assert child.creation
+    maker = child.creation.process
+    steps = [event for event in child.target.transcript.events if isinstance(event, Step)]
+    for step in [one for one in dict.fromkeys(steps) if one.name == "opendir"]:
+        maker.lib.readdir(step.arrives())
+
+
+def entries_left(process: Process, stream: int) -> int:
+    """How many entries are still to be read, which reads them."""
+    return sum(1 for _ in iter(lambda: process.lib.readdir(stream), 0))
+
+
+@clause("fork.2/directory-streams-are-copied")
+@lie(in_library_child("the child has no descriptors", closes_all))
+def test_directory_streams_are_copied(program: Process, target: Target) -> None:
+    stream = program.lib.opendir(target.folder())
+    child = program.lib.fork()
+    assert child.lib.readdir(stream) != 0
+
+
+@clause("fork.2/directory-streams-positions")
+@lie(in_library_child("the parent's stream goes on as well", reads_on_in_maker))
+def test_the_child_reads_on_in_a_stream_of_its_own(program: Process, target: Target) -> None:
+    program.sys.mkdir(f"{target.folder()}/empty")  # has two entries
+    stream = program.lib.opendir(f"{target.folder()}/empty")
+    program.lib.readdir(stream)
+    child = program.lib.fork()
+    assert entries_left(child, stream) == entries_left(program, stream) == 1

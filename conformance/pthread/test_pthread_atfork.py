@@ -176,3 +176,13 @@ def test_a_failed_fork_runs_the_parents_handlers(program: Process) -> None:
     with fails(EAGAIN):
         program.lib.fork()
     assert program.lib.noted() == [PREPARE, PARENT]
+
+
+@clause("fork.2/glibc-fork-runs-atfork-handlers")
+@lie(NOTHING_REGISTERED, WITHOUT_HANDLERS, HANDLERS_SWAPPED)
+def test_fork_runs_the_handlers_each_on_its_side(program: Process) -> None:
+    register(program, PREPARE, PARENT, CHILD)
+    child = program.lib.fork()
+    assert program.lib.noted()[:1] == [PREPARE]
+    assert ran(program, PREPARE) == ran(program, PARENT) == [program.pid]
+    assert ran(program, CHILD) == [child.pid]
