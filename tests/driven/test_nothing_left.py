@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -229,3 +230,35 @@ def test_no_descriptor_is_left_in_a_driver_that_lives_on() -> None:
         with pytest.raises(TargetLost):
             target.new_process()
     assert descriptors() == before
+
+
+# In a namespace of its own, so that what others make on this machine is not counted.
+LIES_AND_LOOKS = """
+import ctypes, pathlib, subprocess, sys
+
+CLONE_NEWIPC = 0x08000000
+assert not ctypes.CDLL(None).unshare(CLONE_NEWIPC)
+command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--procsem-prove", *sys.argv[1:]]
+done = subprocess.run(command)
+left = [line for kind in ("msg", "sem", "shm")
+        for line in pathlib.Path("/proc/sysvipc", kind).read_text().splitlines()[1:]]
+sys.exit(done.returncode or "\\n".join(left) or 0)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a new IPC namespace")
+def test_no_lie_leaves_a_queue_a_semaphore_or_a_segment() -> None:
+    checks = (FOLDER.parent.parent / "conformance").rglob("test_*.py")
+    makers = [str(path) for path in checks if re.search(r"(msg|sem|shm)get", path.read_text())]
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", LIES_AND_LOOKS, *makers],
+        cwd=FOLDER.parent.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
