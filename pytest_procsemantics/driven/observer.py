@@ -83,13 +83,13 @@ class Observer:
         return bytes(self.process.sys.readlinkat(AT_FDCWD, path)).decode("utf-8", "surrogateescape")
 
     def namespace(self, process: Process, kind: str) -> str:
-        """The identity of a namespace of a process; kind as in /proc/PID/ns (namespaces(7)).
+        """The identity of a namespace of a process or thread; kind as in /proc/PID/ns (namespaces(7)).
 
         Raises:
             Unsupported: the target tells nobody's.
         """
         try:
-            return self.link(f"/proc/{process.pid}/ns/{kind}")
+            return self.link(f"{self.folder(process)}/ns/{kind}")
         except CallFailed as error:
             if process is self.process:
                 raise Unsupported(f"/proc/PID/ns/{kind} ({errno_name(error.errno or 0)})") from None
