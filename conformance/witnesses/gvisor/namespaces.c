@@ -1,7 +1,9 @@
 /*
  * gVisor's namespaces. The kernel's pages say: a mount can be made private; an abstract socket name
  * belongs to one network namespace; two processes in one namespace have the same link below
- * /proc/PID/ns; a user namespace has /proc/PID/setgroups; 32 levels of them may be nested.
+ * /proc/PID/ns; a user namespace has /proc/PID/setgroups; 32 levels of them may be nested. unshare
+ * refuses flags that it doesn't know, a mount namespace without privilege and a second pid
+ * namespace; with one thread it takes CLONE_VM and CLONE_SIGHAND.
  */
 #define _GNU_SOURCE
 #include "../facts.h"
@@ -9,6 +11,7 @@
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -75,6 +78,30 @@ static int nesting_ends_with_eperm(void)
 	return errno == EPERM;
 }
 
+static int unshare_takes_any_flag(void)
+{
+	return !syscall(SYS_unshare, CLONE_VFORK) && !syscall(SYS_unshare, 1L << 63);
+}
+
+static int unshare_without_privilege(void)
+{
+	if (setresuid(65534, 65534, 65534))
+		fail("setresuid");
+	return !unshare(CLONE_NEWNS);
+}
+
+static int second_pid_namespace(void)
+{
+	if (unshare(CLONE_NEWPID))
+		fail("a pid namespace");
+	return !unshare(CLONE_NEWPID);
+}
+
+static int flags_of_threads(void)
+{
+	return unshare(CLONE_VM) && errno == EINVAL && unshare(CLONE_SIGHAND) && errno == EINVAL;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct fact facts[] = {
@@ -84,6 +111,10 @@ int main(int argc, char **argv)
 		{"user-links", user_links},
 		{"no-setgroups-file", no_setgroups_file},
 		{"nesting", nesting_ends_with_eperm},
+		{"unknown-flags", unshare_takes_any_flag},
+		{"unshare-without-privilege", unshare_without_privilege},
+		{"second-pid-namespace", second_pid_namespace},
+		{"flags-of-threads", flags_of_threads},
 		{0},
 	};
 

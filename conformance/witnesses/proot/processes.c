@@ -1,8 +1,8 @@
 /*
  * PRoot traces every process and plays a part of the kernel. It doesn't know clone3, so that it
- * takes a sharer for a copy; it lets a process go on that a signal has stopped; it loses a thread
- * that execs; of ptrace it plays neither PTRACE_SEIZE nor the stop of a traced child; it keeps
- * chroot and the program break to itself.
+ * takes a sharer for a copy, nor unshare, so that a copy stays a sharer; it lets a process go on
+ * that a signal has stopped; it loses a thread that execs; of ptrace it plays neither PTRACE_SEIZE
+ * nor the stop of a traced child; it keeps chroot and the program break to itself.
  */
 #define _GNU_SOURCE
 #include "../facts.h"
@@ -42,6 +42,20 @@ static int directory_of_sharer(void)
 	waitpid(child, NULL, 0);
 	syscall(SYS_getcwd, path, sizeof(path));
 	return strcmp(path, "/") == 0;
+}
+
+static int directory_after_unshare(void)
+{
+	char path[PATH_MAX];
+	long child;
+
+	chdir("/");
+	child = syscall(SYS_clone, CLONE_FS | SIGCHLD, 0, 0, 0, 0);
+	if (!child)
+		_exit(syscall(SYS_unshare, CLONE_FS) || chdir("/tmp"));
+	waitpid(child, NULL, 0);
+	syscall(SYS_getcwd, path, sizeof(path));
+	return strcmp(path, "/tmp") == 0;
 }
 
 /* The child has the memory of its maker, who waits for it. */
@@ -234,6 +248,7 @@ int main(int argc, char **argv)
 {
 	static const struct fact facts[] = {
 		{"directory-of-clone3-sharer", directory_of_sharer},
+		{"directory-after-unshare", directory_after_unshare},
 		{"break-of-clone3-sharer", break_of_sharer},
 		{"stopped-goes-on", stopped_goes_on},
 		{"thread-that-execs", thread_that_execs},

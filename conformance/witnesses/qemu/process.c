@@ -7,10 +7,12 @@
 #include "../facts.h"
 
 #include <dirent.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/sem.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -149,10 +151,36 @@ static int fork_at_the_limit_dies(void)
 	return status != 0;
 }
 
+static int flags_of_threads(void)
+{
+	return unshare(CLONE_THREAD) && errno == EINVAL && unshare(CLONE_VM) && errno == EINVAL;
+}
+
+static int high_flags_of_unshare(void)
+{
+	return !syscall(SYS_unshare, 1L << 63);
+}
+
+/* The other thread has the list of adjustments, too. */
+static int adjustments_after_unshare(void)
+{
+	struct sembuf undone = {0, 1, SEM_UNDO};
+	int semaphore = semget(IPC_PRIVATE, 1, 0600), value;
+
+	if (semaphore < 0 || semop(semaphore, &undone, 1) || unshare(CLONE_SYSVSEM))
+		fail("a semaphore");
+	value = semctl(semaphore, 0, GETVAL);
+	semctl(semaphore, 0, IPC_RMID);
+	return value == 1;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct fact facts[] = {
 		{"thread-of-its-own", has_a_thread_of_its_own},
+		{"flags-of-threads", flags_of_threads},
+		{"high-flags-of-unshare", high_flags_of_unshare},
+		{"adjustments-after-unshare", adjustments_after_unshare},
 		{"faults-of-its-own", has_faults_of_its_own},
 		{"advice-on-fork", advice_on_fork_is_ignored},
 		{"nocldwait", nocldwait_is_dropped},
