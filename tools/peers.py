@@ -1,7 +1,7 @@
 """What other suites assert about processes, and how much of it is proved here.
 
-    python tools/peers.py                   # a row for each suite
-    python tools/peers.py 'clone.2/*' ...   # the facts on these clauses that no check proves
+    python -m tools.peers                   # a row for each suite
+    python -m tools.peers 'clone.2/*' ...   # the facts on these clauses that no check proves
 
 A file in tools/peers/ is one suite: a list of [[test]], each with a `name` and its `facts`. A fact has
     says      what is asserted, in our own words
