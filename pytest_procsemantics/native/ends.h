@@ -8,6 +8,9 @@ static void forget(uint32_t slot)
 		call1(NR_close, hub.watches[slot].pidfd);
 	hub.watches[slot].pid = 0;
 	hub.watches[slot].pidfd = -1;
+	/* Who was killed before an exec had an answer leaves it unanswered, and the slot's next
+	 * thread would be taken for one that execs when it ends. */
+	hub.watches[slot].exec = 0;
 	hub.polled[slot + 1].fd = -1;
 	hub.polled[slot + 1].revents =
 		0; /* an end that was seen before the slot's process became another */
