@@ -26,7 +26,7 @@ from pytest_procsemantics.driven.constants import (
     SIGCHLD,
     SOCK_DGRAM,
 )
-from pytest_procsemantics.lies import before_call, leaves_out, lie, passes
+from pytest_procsemantics.lies import leaves_out, lie, passes
 from pytest_procsemantics.requirements import namespace_flags, own_namespaces
 
 STAYS = leaves_out("unshare")
@@ -44,12 +44,6 @@ OTHERS = (
 def unshare(process: Process, flags: int) -> None:
     """With a user namespace where the process needs one for it."""
     process.sys.unshare(namespace_flags(process, flags))
-
-
-def mount_points(process: Process) -> list[bytes]:
-    """Where something is mounted, as a process sees it, sorted."""
-    lines = Observer(process).read("/proc/self/mountinfo").splitlines()
-    return sorted(line.split()[4] for line in lines)
 
 
 def bind_to(process: Process, name: str) -> None:
@@ -101,14 +95,6 @@ def test_in_a_new_network_namespace_a_name_is_free_again(parent: Process, target
     bind_to(parent, target.folder())
     unshare(parent, CLONE_NEWNET)
     bind_to(parent, target.folder())
-
-
-@clause("unshare.2/newns-private-copy")
-@lie(before_call("unshare", "in another root", lambda process: process.sys.chroot("/proc")))
-def test_the_mounts_of_a_new_namespace_are_copies(parent: Process) -> None:
-    before = mount_points(parent)
-    unshare(parent, CLONE_NEWNS)
-    assert mount_points(parent) == before
 
 
 @clause("unshare.2/newuts-private-copy")
