@@ -10,9 +10,10 @@ import pytest
 
 from pytest_procsemantics import stash
 from pytest_procsemantics.driven import Observer, Process, Target
+from pytest_procsemantics.driven.constants import CLONE_NEWIPC, IPC_PRIVATE
 from pytest_procsemantics.driven.library_start import start_library
 from pytest_procsemantics.lies import Lie, told
-from pytest_procsemantics.requirements import require
+from pytest_procsemantics.requirements import own_namespaces, require
 
 
 def own_processor(allowed: list[int]) -> int:
@@ -43,14 +44,13 @@ class Given:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._item: pytest.Item | None = None
-        self._has_begun = False
+        self._next: pytest.Item | None = None  # has nothing of the target yet
         self._running: Target | None = None
         self._closing = contextlib.ExitStack()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        self._item, self._has_begun = item, False
+        self._next = item
 
     # Not before pytest has ended what a Ctrl-C left of the last check.
     @pytest.hookimpl(trylast=True)
@@ -60,18 +60,16 @@ class Given:
     def _target(self) -> Target:
         if self._running is None:
             self._running = self._closing.enter_context(opened_target(self._config))
-        if not self._has_begun:
-            self._begin(self._running)
-            self._has_begun = True
+        if self._next is not None:
+            self._begin(self._running, self._next)
+            self._next = None
         return self._running
 
-    def _begin(self, target: Target) -> None:
-        assert self._item
-        run, check = self._config.stash, self._item.stash
-        clauses = check.get(stash.CLAUSES, ())
+    def _begin(self, target: Target, item: pytest.Item) -> None:
+        run, clauses = self._config.stash, item.stash.get(stash.CLAUSES, ())
         target.begin_test()
-        self._item.addfinalizer(target.end_test)
-        check[stash.TRANSCRIPT] = target.transcript
+        item.addfinalizer(target.end_test)
+        item.stash[stash.TRANSCRIPT] = target.transcript
         if stash.FACTS not in run:
             run[stash.FACTS] = target.facts()
         require(target, clauses)
@@ -92,23 +90,42 @@ class Given:
         return self._target().observer
 
 
-class Lying(Given):
-    """The same for --procsem-prove."""
+class GivenWithLies(Given):
+    """The same for --procsem-prove, where each check is told lies, and one fixture more is no matter."""
 
-    @pytest.fixture(autouse=True)
-    def lie(self, told_lie: Lie | None) -> Iterator[None]:
-        """Before anything else of a check: what its processes do otherwise."""
+    @pytest.fixture
+    def target(self, told_lie: Lie | None) -> Iterator[Target]:
+        """The target, with processes that do otherwise."""
         with told(told_lie, self._target()):
-            yield
+            yield self._target()
+
+    @pytest.fixture
+    def parent(self, target: Target) -> Process:
+        """A process that does otherwise."""
+        return target.new_process()
+
+    @pytest.fixture
+    def observer(self, target: Target) -> Observer:
+        """The second witness, which always tells the truth."""
+        return target.observer
 
 
 # The plugin reads the options first.
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register((Lying if config.stash[stash.SETTINGS].prove else Given)(config))
+    config.pluginmanager.register(
+        (GivenWithLies if config.stash[stash.SETTINGS].prove else Given)(config)
+    )
 
 
 @pytest.fixture
 def program(parent: Process) -> Process:
     """The same process in an image that has the target's C library, for `program.lib.NAME(...)`."""
     return start_library(parent)
+
+
+@pytest.fixture
+def semaphore(parent: Process) -> int:
+    """A semaphore of value 0, in a namespace that ends with the parent and its children."""
+    own_namespaces(parent, CLONE_NEWIPC)
+    return int(parent.sys.semget(IPC_PRIVATE, 1, 0o600))

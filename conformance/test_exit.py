@@ -225,14 +225,12 @@ def test_segments_are_detached(parent: Process) -> None:
 @lie(
     passes("SEM_UNDO is dropped", "semop", 1, struct.pack("<Hhh", 0, 2, 0)),
 )
-def test_semaphore_adjustments_are_applied(parent: Process) -> None:
-    parent.sys.unshare(namespace_flags(parent, CLONE_NEWIPC))
-    semaphores = parent.sys.semget(IPC_PRIVATE, 1, 0o600)
+def test_semaphore_adjustments_are_applied(parent: Process, semaphore: int) -> None:
     child = parent.fork()
-    child.sys.semop(semaphores, (0, 2, SEM_UNDO))
-    assert parent.sys.semctl(semaphores, 0, GETVAL) == 2
+    child.sys.semop(semaphore, (0, 2, SEM_UNDO))
+    assert parent.sys.semctl(semaphore, 0, GETVAL) == 2
     child.exit()
-    assert parent.sys.semctl(semaphores, 0, GETVAL) == 0
+    assert parent.sys.semctl(semaphore, 0, GETVAL) == 0
 
 
 def child_with_bit(parent: Process, bit: int, value: int) -> Process:

@@ -20,13 +20,24 @@ from pytest_procsemantics.catalogue.vocabulary import (
     UnknownRequirement,
 )
 from pytest_procsemantics.driven import Process, Target
-from pytest_procsemantics.driven.constants import CLONE_NEWUSER, CLONE_NEWUTS, SIGCHLD, SIGKILL
+from pytest_procsemantics.driven.constants import (
+    CLONE_NEWNS,
+    CLONE_NEWUSER,
+    CLONE_NEWUTS,
+    MS_REC,
+    MS_SHARED,
+    SIGCHLD,
+    SIGKILL,
+)
 from pytest_procsemantics.driven.constants.calls import NUMBERS
 from pytest_procsemantics.driven.errors import TargetLost, Unsupported
+from pytest_procsemantics.lies import leaves_out, told
 from pytest_procsemantics.requirements import (
     find_tool,
     missing,
     namespace_flags,
+    own_namespaces,
+    private_mounts,
     require,
     tried,
 )
@@ -136,6 +147,25 @@ def test_namespaces_that_the_kernel_refuses_are_missing(start: Callable[[str], T
     script = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$0" "$@"'
     target = start(f"{LONE_ROOT} sh -c '{script}'")
     assert missing(target, ["userns"]) == ["userns (clone: ENOSPC)"]
+
+
+def test_no_lie_leaves_a_process_out_of_its_own_namespaces(local: Target) -> None:
+    with local.test() as target, told(leaves_out("unshare"), target):
+        process, observer = target.new_process(), target.observer
+        own_namespaces(process, CLONE_NEWUTS)
+        assert observer.namespace(process, "uts") != observer.namespace(observer.process, "uts")
+
+
+def test_no_lie_leaves_mounts_shared(local: Target) -> None:
+    with local.test() as target:
+        parent = target.new_process()
+        own_namespaces(parent, CLONE_NEWNS)
+        parent.sys.mount("none", "/", None, MS_REC | MS_SHARED)
+        with told(leaves_out("mount"), target):
+            child = parent.fork()
+        private_mounts(child)
+        assert b" shared:" in target.observer.read(f"/proc/{parent.pid}/mountinfo")
+        assert b" shared:" not in target.observer.read(f"/proc/{child.pid}/mountinfo")
 
 
 def test_a_version_hides_nothing(local: Target) -> None:

@@ -9,20 +9,13 @@ from pytest_procsemantics.alike import MakeWith, like_clone
 from pytest_procsemantics.driven import Step
 from pytest_procsemantics.driven.constants import (
     CLONE_IO,
-    CLONE_NEWIPC,
     CLONE_SYSVSEM,
     GETVAL,
-    IPC_PRIVATE,
     SEM_UNDO,
 )
-from pytest_procsemantics.lies import adds, drops, in_child, lie, passes
-from pytest_procsemantics.requirements import namespace_flags
+from pytest_procsemantics.lies import adds, drops, in_child, leaves_out, lie
 
 IOPRIO_WHO_PROCESS = 1
-# The semaphore is in a namespace of its own all the same, or it would stay on the machine.
-STAYS_A_SHARER = passes(
-    "unshare drops CLONE_SYSVSEM", "unshare", 0, lambda flags: flags & ~CLONE_SYSVSEM
-)
 LOW, HIGH = 2 << 13 | 7, 2 << 13 | 0  # of the best-effort class (ioprio_set(2))
 
 
@@ -48,13 +41,6 @@ def test_without_clone_io_the_io_priority_is_each_ones_own(parent: Process, make
 
 
 @pytest.fixture
-def semaphore(parent: Process) -> int:
-    """A semaphore of value 0, in a namespace that ends with the parent and its children."""
-    parent.sys.unshare(namespace_flags(parent, CLONE_NEWIPC))
-    return int(parent.sys.semget(IPC_PRIVATE, 1, 0o600))
-
-
-@pytest.fixture
 def worker(parent: Process, semaphore: int) -> Process:
     """A process that can end before the parent, who looks at the semaphore."""
     return parent.fork("worker")
@@ -74,7 +60,7 @@ def test_with_clone_sysvsem_the_last_sharers_end_undoes(
 
 
 @like_clone("clone.2/sysvsem-unshare-performs")
-@lie(drops(CLONE_SYSVSEM), STAYS_A_SHARER)
+@lie(drops(CLONE_SYSVSEM), leaves_out("unshare"))
 def test_the_last_sharer_that_leaves_by_unshare_undoes(
     parent: Process, worker: Process, semaphore: int, make: MakeWith
 ) -> None:

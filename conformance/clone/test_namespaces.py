@@ -5,8 +5,6 @@ What would change the machine is done in namespaces that the check has made befo
 
 from __future__ import annotations
 
-import struct
-
 import pytest
 
 from pytest_procsemantics import Process, Target, clause
@@ -34,8 +32,6 @@ from pytest_procsemantics.driven.constants import (
     ENOENT,
     EPERM,
     IPC_CREAT,
-    MS_PRIVATE,
-    MS_REC,
     P_ALL,
     SIGCHLD,
     SIGSTOP,
@@ -44,9 +40,9 @@ from pytest_procsemantics.driven.constants import (
     WEXITED,
     WNOHANG,
 )
-from pytest_procsemantics.driven.forms import capability
+from pytest_procsemantics.driven.forms import abstract_address, capability
 from pytest_procsemantics.lies import adds, drops, in_child, lie
-from pytest_procsemantics.requirements import namespace_flags, own_namespaces
+from pytest_procsemantics.requirements import namespace_flags, own_namespaces, private_mounts
 
 KEY = 0x70726F63  # of a message queue
 CLONE_STOPPED = 0x02000000  # of Linux 2.6.0 to 2.6.37
@@ -164,7 +160,7 @@ def test_the_missing_privilege_is_told_before_the_bad_set(parent: Process, make:
 def bind_to(process: Process, name: str) -> None:
     """Take an abstract name (unix(7))."""
     socket = process.sys.socket(AF_UNIX, SOCK_DGRAM, 0)
-    process.sys.bind(socket, struct.pack("<Hx", AF_UNIX) + name.encode())
+    process.sys.bind(socket, abstract_address(name))
 
 
 @like_clone("clone.2/newnet-new-namespace")
@@ -189,12 +185,6 @@ def test_without_clone_newnet_the_callers_name_is_taken(
 
 
 # --- mnt ---
-
-
-def private_mounts(process: Process) -> None:
-    """Give a process a mount namespace of its own, whose changes reach no other."""
-    own_namespaces(process, CLONE_NEWNS)
-    process.sys.mount("none", "/", None, MS_REC | MS_PRIVATE)
 
 
 def mount_points(process: Process) -> list[bytes]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 
 import pytest
 
 from pytest_procsemantics import Process, Target, clause
 from pytest_procsemantics.alike import MakeWith, like_clone
-from pytest_procsemantics.driven import CallFailed, Observer, Unsupported, fails
+from pytest_procsemantics.driven import Observer, Unsupported, fails
 from pytest_procsemantics.driven.constants import (
     AT_FDCWD,
     CLONE_FS,
@@ -34,7 +32,6 @@ from pytest_procsemantics.driven.constants import (
     ITIMER_REAL,
     O_WRONLY,
     P_ALL,
-    RLIMIT_NPROC,
     SIGALRM,
     SIGCHLD,
     WALL,
@@ -43,9 +40,8 @@ from pytest_procsemantics.driven.constants import (
 )
 from pytest_procsemantics.driven.creation import Creation
 from pytest_procsemantics.lies import Lie, drops, in_maker, leaves_out, lie, passes
-from pytest_procsemantics.requirements import own_namespaces
+from pytest_procsemantics.requirements import at_the_limit, nest_user_namespaces, own_namespaces
 
-SOMEBODY = 48157  # a user who runs nothing else
 AS_THREAD = CLONE_VM | CLONE_SIGHAND | CLONE_THREAD
 NONE = -1  # where a descriptor is to come
 OFTEN = 0.0001  # seconds
@@ -89,17 +85,6 @@ def test_a_refused_clone_leaves_nothing(parent: Process, observer: Observer, fla
 # --- limits ---
 
 
-@contextmanager
-def at_the_limit(process: Process) -> Iterator[None]:
-    """At the limit of processes of an ordinary user, by the soft limit of this one process."""
-    with suppress(CallFailed):  # whoever may not do so is one already
-        process.sys.setresuid(SOMEBODY, SOMEBODY, SOMEBODY)
-    soft, hard = process.sys.prlimit64(0, RLIMIT_NPROC)
-    process.sys.prlimit64(0, RLIMIT_NPROC, (1, hard))
-    yield
-    process.sys.prlimit64(0, RLIMIT_NPROC, (soft, hard))
-
-
 @like_clone("clone.2/eagain-too-many")
 @lie(NOT_LIMITED)
 @pytest.mark.parametrize("flags", [0, AS_THREAD], ids=["process", "thread"])
@@ -111,15 +96,8 @@ def test_at_the_users_limit_a_process_or_thread_is_refused(
     assert make(parent, flags).own_pid
 
 
-def nest_user_namespaces(process: Process, most: int) -> None:
-    """Go so deep into user namespaces of its own, or as deep as it goes."""
-    with suppress(CallFailed):
-        for _ in range(most):
-            own_namespaces(process, CLONE_NEWUSER)
-
-
 @like_clone("clone.2/enospc-user-namespace-depth")
-@lie(leaves_out("unshare"))
+@lie(drops(CLONE_NEWUSER))
 def test_deeper_user_namespaces_than_the_limit_are_refused(parent: Process, make: MakeWith) -> None:
     nest_user_namespaces(parent, DEEPEST + 2)
     with fails(ENOSPC):

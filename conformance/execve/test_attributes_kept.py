@@ -22,8 +22,6 @@ from pytest_procsemantics.driven.constants import (
     ECHILD,
     EPERM,
     GETVAL,
-    IPC_CREAT,
-    IPC_PRIVATE,
     ITIMER_REAL,
     MPOL_BIND,
     O_RDWR,
@@ -266,15 +264,15 @@ def test_the_new_image_can_wait_for_the_old_ones_children(parent: Process) -> No
 
 @clause("execve.2/semadj-kept")
 @lie(EXEC_IN_A_CHILD)
-def test_semaphore_adjustments_are_made_at_the_end_of_the_new_image(parent: Process) -> None:
-    own_namespaces(parent, CLONE_NEWIPC)
-    semaphores = parent.sys.semget(IPC_PRIVATE, 1, IPC_CREAT | 0o600)
+def test_semaphore_adjustments_are_made_at_the_end_of_the_new_image(
+    parent: Process, semaphore: int
+) -> None:
     child = parent.fork()
-    child.sys.semop(semaphores, (0, 1, SEM_UNDO))
+    child.sys.semop(semaphore, (0, 1, SEM_UNDO))
     child.execve()
-    assert parent.sys.semctl(semaphores, 0, GETVAL) == 1
+    assert parent.sys.semctl(semaphore, 0, GETVAL) == 1
     child.exit()
-    assert parent.sys.semctl(semaphores, 0, GETVAL) == 0
+    assert parent.sys.semctl(semaphore, 0, GETVAL) == 0
 
 
 @clause("execve.2/no-new-privs-kept")

@@ -8,18 +8,15 @@ from pytest_procsemantics import Process, clause
 from pytest_procsemantics.driven import CallFailed, Target, Unsupported, fails
 from pytest_procsemantics.driven.constants import (
     AT_FDCWD,
-    CLONE_NEWNS,
     CLONE_NEWUSER,
     EACCES,
     ENODEV,
     ENOENT,
     ENOEXEC,
-    MS_PRIVATE,
-    MS_REC,
     O_WRONLY,
 )
 from pytest_procsemantics.lies import EXEC_DOES_NOTHING, exec_given, lie
-from pytest_procsemantics.requirements import own_namespaces
+from pytest_procsemantics.requirements import private_mounts
 
 MAGIC = b"procsem!"
 RUNS_THE_AGENT = exec_given(
@@ -38,8 +35,7 @@ def register(process: Process, interpreter: str) -> None:
     """Register an interpreter for files that begin with MAGIC, and for those that end in .procsem."""
     misc = f"{process.target.folder()}/misc"
     process.sys.mkdir(misc)
-    own_namespaces(process, CLONE_NEWUSER | CLONE_NEWNS, root=True)
-    process.sys.mount("none", "/", None, MS_REC | MS_PRIVATE)
+    private_mounts(process, CLONE_NEWUSER, root=True)
     try:
         process.sys.mount("none", misc, "binfmt_misc")
     except CallFailed as error:

@@ -12,7 +12,6 @@ from pytest_procsemantics.driven import Target, fails
 from pytest_procsemantics.driven.constants import (
     AF_UNIX,
     AT_FDCWD,
-    CLONE_NEWNS,
     EACCES,
     EAGAIN,
     EFAULT,
@@ -23,8 +22,6 @@ from pytest_procsemantics.driven.constants import (
     ENOTDIR,
     ETXTBSY,
     MS_NOEXEC,
-    MS_PRIVATE,
-    MS_REC,
     NAME_MAX,
     O_RDWR,
     O_WRONLY,
@@ -35,7 +32,7 @@ from pytest_procsemantics.driven.constants import (
     SOCK_STREAM,
 )
 from pytest_procsemantics.lies import EXEC_DOES_NOTHING, before_exec, exec_given, lie
-from pytest_procsemantics.requirements import own_namespaces
+from pytest_procsemantics.requirements import private_mounts
 
 Maker = Callable[[Process, str], object]
 Array = Callable[[Process], int]
@@ -344,8 +341,7 @@ def test_a_running_file_cannot_be_written(parent: Process, target: Target) -> No
 def test_a_file_on_a_noexec_mount_is_refused(parent: Process, target: Target) -> None:
     folder = target.folder()
     content = target.observer.read(target.agent_path.decode())
-    own_namespaces(parent, CLONE_NEWNS)
-    parent.sys.mount("none", "/", None, MS_REC | MS_PRIVATE)
+    private_mounts(parent)
     parent.sys.mount("tmpfs", folder, "tmpfs", MS_NOEXEC)
     path = parent.make_file(f"{folder}/agent", content, 0o755)
     with fails(EACCES):

@@ -10,13 +10,10 @@ from pytest_procsemantics.driven.constants import (
     AT_FDCWD,
     AT_SECURE,
     CAP_NET_RAW,
-    CLONE_NEWNS,
     EBADF,
     EPERM,
     F_GETFD,
     MS_NOSUID,
-    MS_PRIVATE,
-    MS_REC,
     PR_CAPBSET_DROP,
     PR_GET_DUMPABLE,
     PR_GET_PDEATHSIG,
@@ -36,6 +33,7 @@ from pytest_procsemantics.lies import (
     leaves_out,
     lie,
 )
+from pytest_procsemantics.requirements import private_mounts
 
 USER, OWNER = 1000, 2000
 GROUP, OWNING_GROUP = 1000, 3000
@@ -231,8 +229,7 @@ def agent_with_capability(process: Process, folder: str) -> str:
 
 def mount_nosuid(process: Process, folder: str) -> None:
     """Mount an empty file system, in a mount namespace of the process's own."""
-    process.sys.unshare(CLONE_NEWNS)
-    process.sys.mount("none", "/", None, MS_REC | MS_PRIVATE)
+    private_mounts(process)
     process.sys.mount("tmpfs", folder, "tmpfs", MS_NOSUID, "mode=777")
 
 

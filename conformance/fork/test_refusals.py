@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-
 import pytest
 
 from pytest_procsemantics import Process, clause
@@ -22,7 +19,6 @@ from pytest_procsemantics.driven.constants import (
     ITIMER_REAL,
     O_WRONLY,
     P_ALL,
-    RLIMIT_NPROC,
     SCHED_DEADLINE,
     SCHED_FLAG_RESET_ON_FORK,
     SCHED_OTHER,
@@ -35,9 +31,8 @@ from pytest_procsemantics.driven.constants import (
 from pytest_procsemantics.driven.creation import Creation
 from pytest_procsemantics.driven.forms.scheduling import CPU_BYTES, SchedAttr
 from pytest_procsemantics.lies import Lie, instead, leaves_out, lie, passes
-from pytest_procsemantics.requirements import namespace_flags
+from pytest_procsemantics.requirements import at_the_limit, become_ordinary, namespace_flags
 
-SOMEBODY = 48157  # a user who runs nothing else
 NOT_LIMITED = passes("limits are not set", "prlimit64", 2, 0)
 HUGE = 2 << 20  # bytes
 OFTEN = 0.0001  # seconds
@@ -47,25 +42,9 @@ SPARING = SchedAttr(
 )
 
 
-def become_ordinary(process: Process) -> None:
-    """Take the ids of a user whom limits hold; whoever may not do so is one already."""
-    with suppress(CallFailed):
-        process.sys.setresuid(SOMEBODY, SOMEBODY, SOMEBODY)
-
-
-@contextmanager
-def at_the_limit(process: Process) -> Iterator[None]:
-    """At the limit of processes, by the soft limit of this one process."""
-    soft, hard = process.sys.prlimit64(0, RLIMIT_NPROC)
-    process.sys.prlimit64(0, RLIMIT_NPROC, (1, hard))
-    yield
-    process.sys.prlimit64(0, RLIMIT_NPROC, (soft, hard))
-
-
 @like_fork_and_vfork("fork.2/eagain-rlimit-nproc", vfork="vfork.2/errors-like-fork")
 @lie(NOT_LIMITED)
 def test_at_the_users_limit_of_processes_fork_is_refused(parent: Process, make: Make) -> None:
-    become_ordinary(parent)
     with at_the_limit(parent), fails(EAGAIN):
         make(parent)
     assert make(parent).sys.getppid() == parent.own_pid
@@ -74,7 +53,6 @@ def test_at_the_users_limit_of_processes_fork_is_refused(parent: Process, make: 
 @like_fork_and_vfork("fork.2/failure-returns-error-and-no-child", vfork="vfork.2/errors-like-fork")
 @lie(NOT_LIMITED)
 def test_a_refused_fork_leaves_no_child(parent: Process, make: Make) -> None:
-    become_ordinary(parent)
     with at_the_limit(parent), fails(EAGAIN):
         make(parent)
     with fails(ECHILD):

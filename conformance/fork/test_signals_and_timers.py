@@ -11,14 +11,12 @@ from pytest_procsemantics.driven.constants import (
     AT_FDCWD,
     CLOCK_MONOTONIC,
     CLOCK_PROCESS_CPUTIME_ID,
-    CLONE_NEWIPC,
     CLONE_SIGHAND,
     CLONE_SYSVSEM,
     CLONE_THREAD,
     CLONE_VM,
     EINVAL,
     GETVAL,
-    IPC_PRIVATE,
     ITIMER_PROF,
     ITIMER_REAL,
     ITIMER_VIRTUAL,
@@ -44,7 +42,6 @@ from pytest_procsemantics.driven.constants import (
 )
 from pytest_procsemantics.driven.forms.timers import Timer, TimerEvent
 from pytest_procsemantics.lies import allocations, every_child, in_child, lie
-from pytest_procsemantics.requirements import namespace_flags
 
 IS_THREAD = every_child(CLONE_VM | CLONE_SIGHAND | CLONE_THREAD)
 SHARES_HANDLERS = every_child(CLONE_VM | CLONE_SIGHAND | SIGCHLD)
@@ -261,9 +258,9 @@ def undoes_too(child: Process) -> None:
 
 @clause("fork.2/semaphore-adjustments-not-inherited")
 @lie(in_child("adjustments are copied", undoes_too), every_child(CLONE_SYSVSEM | SIGCHLD))
-def test_the_childs_end_undoes_nothing_and_the_parents_does(parent: Process) -> None:
-    parent.sys.unshare(namespace_flags(parent, CLONE_NEWIPC))
-    semaphore = parent.sys.semget(IPC_PRIVATE, 1, 0o600)
+def test_the_childs_end_undoes_nothing_and_the_parents_does(
+    parent: Process, semaphore: int
+) -> None:
     worker = parent.fork("worker")
     worker.sys.semop(semaphore, (0, 2, SEM_UNDO))
     child = worker.fork()

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-from contextlib import suppress
 from typing import Any
 
 from pytest_procsemantics import Process, Target, clause
-from pytest_procsemantics.driven import CallFailed, Exit, Out, fails
+from pytest_procsemantics.driven import Exit, fails
 from pytest_procsemantics.driven.constants import (
     AT_FDCWD,
     CLD_KILLED,
@@ -27,8 +26,6 @@ from pytest_procsemantics.driven.constants import (
     O_RDWR,
     O_WRONLY,
     P_PID,
-    RLIMIT_NOFILE,
-    RLIMIT_NPROC,
     SIG_BLOCK,
     SIG_DFL,
     SIG_IGN,
@@ -50,8 +47,7 @@ from pytest_procsemantics.lies import (
     lie,
     passes,
 )
-
-SOMEBODY = 48157  # a user who runs nothing else
+from pytest_procsemantics.requirements import at_the_limit
 
 
 class _ByAnother(Library):
@@ -327,24 +323,11 @@ def test_the_lock_of_an_open_file_stays(program: Process, target: Target) -> Non
         program.sys.flock(other, LOCK_EX | LOCK_NB)
 
 
-@clause("posix_spawn.3/no-free-descriptor-needed")
-@lie(function_becomes("posix_spawn", "pipe", args=(Out(8),)))
-def test_no_free_descriptor_is_needed(program: Process) -> None:
-    last = program.sys.dup(0)
-    program.sys.prlimit64(0, RLIMIT_NOFILE, (last + 1, last + 1))
-    assert program.lib.posix_spawn().sys.getppid() == program.pid
-
-
 @clause("posix_spawn.3/eagain-nproc")
 @lie(passes("limits are not set", "prlimit64", 2, 0))
 def test_at_the_users_limit_of_processes_it_is_refused(program: Process) -> None:
-    with suppress(CallFailed):  # an ordinary user is one already
-        program.sys.setresuid(SOMEBODY, SOMEBODY, SOMEBODY)
-    soft, hard = program.sys.prlimit64(0, RLIMIT_NPROC)
-    program.sys.prlimit64(0, RLIMIT_NPROC, (0, hard))
-    with fails(EAGAIN):
+    with at_the_limit(program), fails(EAGAIN):
         program.lib.posix_spawn()
-    program.sys.prlimit64(0, RLIMIT_NPROC, (soft, hard))
     assert program.lib.posix_spawn().sys.getppid() == program.pid
 
 

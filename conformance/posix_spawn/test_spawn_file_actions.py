@@ -107,6 +107,13 @@ def test_an_open_descriptor_is_replaced_where_no_number_is_free(
     spawned(program, actions).sys.getdents64(last)
 
 
+@clause("posix_spawn.3/no-free-descriptor-needed")
+@lie(function_becomes("posix_spawn", "pipe", args=(Out(8),)))
+def test_no_free_descriptor_is_needed(program: Process) -> None:
+    take_all_numbers(program)
+    assert program.lib.posix_spawn().sys.getppid() == program.pid
+
+
 @clause("posix_spawn.3/open-cloexec")
 @lie(WITHOUT_ACTIONS, function_given("without O_CLOEXEC", "posix_spawn_file_actions_addopen", 3, 0))
 def test_close_on_exec_counts_at_the_lowest_free_number_only(

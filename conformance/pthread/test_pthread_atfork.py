@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from pytest_procsemantics import Process, clause
-from pytest_procsemantics.driven import CallFailed, fails
-from pytest_procsemantics.driven.constants import EAGAIN, RLIMIT_NPROC
+from pytest_procsemantics.driven import fails
+from pytest_procsemantics.driven.constants import EAGAIN
 from pytest_procsemantics.driven.library_start import start_library
 from pytest_procsemantics.lies import (
     HANDLERS_SWAPPED,
@@ -16,11 +14,11 @@ from pytest_procsemantics.lies import (
     function_given,
     lie,
 )
+from pytest_procsemantics.requirements import at_the_limit
 
 PREPARE, PARENT, CHILD = 1, 2, 3
 NOTHING_REGISTERED = function_does_nothing("pthread_atfork")
 WITHOUT_HANDLERS = function_becomes("fork", "_Fork")
-NOBODY = 65534  # a user that has no other process and no privilege
 
 
 def register(program: Process, *numbers: int) -> None:
@@ -170,10 +168,7 @@ def test_registration_gives_zero(program: Process) -> None:
 @lie(NOTHING_REGISTERED)
 def test_a_failed_fork_runs_the_parents_handlers(program: Process) -> None:
     register(program, PREPARE, PARENT, CHILD)
-    with suppress(CallFailed):  # whoever may not do so is an ordinary user already
-        program.sys.setresuid(NOBODY, NOBODY, NOBODY)
-    program.sys.setrlimit(RLIMIT_NPROC, (0, 0))
-    with fails(EAGAIN):
+    with at_the_limit(program), fails(EAGAIN):
         program.lib.fork()
     assert program.lib.noted() == [PREPARE, PARENT]
 

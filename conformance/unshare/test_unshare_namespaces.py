@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-
 import pytest
 
 from pytest_procsemantics import Process, Target, clause
@@ -26,8 +24,9 @@ from pytest_procsemantics.driven.constants import (
     SIGCHLD,
     SOCK_DGRAM,
 )
+from pytest_procsemantics.driven.forms import abstract_address
 from pytest_procsemantics.lies import leaves_out, lie, passes
-from pytest_procsemantics.requirements import namespace_flags, own_namespaces
+from pytest_procsemantics.requirements import namespace_flags, own_namespaces, private_mounts
 
 STAYS = leaves_out("unshare")
 OTHERS = (
@@ -44,12 +43,6 @@ OTHERS = (
 def unshare(process: Process, flags: int) -> None:
     """With a user namespace where the process needs one for it."""
     process.sys.unshare(namespace_flags(process, flags))
-
-
-def bind_to(process: Process, name: str) -> None:
-    """Take an abstract name (unix(7))."""
-    socket = process.sys.socket(AF_UNIX, SOCK_DGRAM, 0)
-    process.sys.bind(socket, struct.pack("<Hx", AF_UNIX) + name.encode())
 
 
 @pytest.mark.parametrize(
@@ -92,22 +85,40 @@ def test_in_a_new_cgroup_namespace_the_callers_groups_are_the_roots(parent: Proc
 @clause("unshare.2/newnet-new-namespace")
 @lie(STAYS)
 def test_in_a_new_network_namespace_a_name_is_free_again(parent: Process, target: Target) -> None:
-    bind_to(parent, target.folder())
+    address = abstract_address(target.folder())
+    parent.sys.bind(parent.sys.socket(AF_UNIX, SOCK_DGRAM, 0), address)
     unshare(parent, CLONE_NEWNET)
-    bind_to(parent, target.folder())
+    parent.sys.bind(parent.sys.socket(AF_UNIX, SOCK_DGRAM, 0), address)
 
 
 @clause("unshare.2/newuts-private-copy")
 @lie(STAYS)
 def test_the_names_of_a_new_uts_namespace_are_copies(parent: Process) -> None:
-    # Not by unshare: where that does nothing, the machine's own name would be changed.
-    maker = parent.clone(namespace_flags(parent, CLONE_NEWUTS) | SIGCHLD, name="maker")
-    maker.sys.sethostname(b"before")
-    child = maker.fork()
+    own_namespaces(parent, CLONE_NEWUTS)
+    parent.sys.sethostname(b"before")
+    child = parent.fork()
     child.sys.unshare(CLONE_NEWUTS)
     assert child.sys.uname().nodename == "before"
     child.sys.sethostname(b"after")
-    assert maker.sys.uname().nodename == "before"
+    assert parent.sys.uname().nodename == "before"
+
+
+def mount_points(process: Process) -> list[bytes]:
+    """Where something is mounted, as a process sees it, sorted."""
+    lines = Observer(process).read("/proc/self/mountinfo").splitlines()
+    return sorted(line.split()[4] for line in lines)
+
+
+@clause("unshare.2/newns-private-copy")
+@lie(STAYS)
+def test_the_mounts_of_a_new_namespace_are_copies(parent: Process, target: Target) -> None:
+    private_mounts(parent)
+    before, child = mount_points(parent), parent.fork()
+    child.sys.unshare(CLONE_NEWNS)
+    assert mount_points(child) == before
+    child.sys.mount("tmpfs", target.folder(), "tmpfs")
+    assert target.folder().encode() in mount_points(child)
+    assert mount_points(parent) == before
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from pytest_procsemantics.driven.constants import (
     AT_FDCWD,
     CLONE_FILES,
     CLONE_FS,
-    CLONE_NEWIPC,
     CLONE_NEWNS,
     CLONE_SIGHAND,
     CLONE_SYSVSEM,
@@ -23,7 +22,6 @@ from pytest_procsemantics.driven.constants import (
     F_GETFD,
     FD_CLOEXEC,
     GETVAL,
-    IPC_PRIVATE,
     KCMP_FILE,
     KCMP_FILES,
     KCMP_FS,
@@ -40,7 +38,6 @@ from pytest_procsemantics.driven.constants import (
     WNOHANG,
 )
 from pytest_procsemantics.lies import (
-    Lie,
     before_call,
     every_child,
     in_child,
@@ -54,11 +51,6 @@ from pytest_procsemantics.requirements import namespace_flags
 STAYS = leaves_out("unshare")
 REFUSED = passes("unshare gets a bad flag", "unshare", 0, lambda flags: flags | CLONE_VFORK)
 ALL_PARTS = CLONE_FILES | CLONE_FS | CLONE_SYSVSEM
-
-
-def keeping(flag: int) -> Lie:
-    """unshare leaves one part shared, and makes the namespaces of the check all the same."""
-    return passes("unshare drops a flag", "unshare", 0, lambda flags: flags & ~flag)
 
 
 def shares(observer: Observer, one: Process, other: Process, kind: int) -> bool:
@@ -237,15 +229,8 @@ def test_a_thread_can_leave_the_working_directory_of_its_process(
 # --- semaphore adjustments ---
 
 
-@pytest.fixture
-def semaphore(parent: Process) -> int:
-    """A semaphore of value 0, in a namespace that ends with the parent and its children."""
-    parent.sys.unshare(namespace_flags(parent, CLONE_NEWIPC))
-    return int(parent.sys.semget(IPC_PRIVATE, 1, 0o600))
-
-
 @clause("unshare.2/sysvsem-new-empty-list")
-@lie(keeping(CLONE_SYSVSEM))
+@lie(STAYS)
 def test_the_callers_new_list_of_adjustments_is_empty(parent: Process, semaphore: int) -> None:
     child = parent.clone(CLONE_SYSVSEM | SIGCHLD)
     parent.sys.semop(semaphore, (0, 1, SEM_UNDO))
@@ -256,7 +241,7 @@ def test_the_callers_new_list_of_adjustments_is_empty(parent: Process, semaphore
 
 
 @clause("unshare.2/sysvsem-last-reference-applies")
-@lie(keeping(CLONE_SYSVSEM))
+@lie(STAYS)
 def test_the_last_one_to_leave_a_list_has_it_applied(parent: Process, semaphore: int) -> None:
     child = parent.fork()
     child.sys.semop(semaphore, (0, 1, SEM_UNDO))

@@ -37,9 +37,9 @@ from pytest_procsemantics.driven.constants import (
 )
 from pytest_procsemantics.driven.target import Target
 from pytest_procsemantics.lies import drops, every_child, leaves_out, lie, passes
-from pytest_procsemantics.requirements import namespace_flags, own_namespaces
+from pytest_procsemantics.requirements import namespace_flags, nest_user_namespaces, own_namespaces
 
-DOES_NOTHING = leaves_out("unshare")
+STAYS = leaves_out("unshare")
 NO_THREADS = every_child(SIGCHLD)
 DEEP = 40  # levels, more than there can be
 
@@ -62,7 +62,7 @@ DEEP = 40  # levels, more than there can be
     ],
 )
 @clause("unshare.2/einval-invalid-bit", "unshare.2/failure-returns-minus-one")
-@lie(DOES_NOTHING)
+@lie(STAYS)
 def test_a_flag_that_it_does_not_know_is_refused(parent: Process, flag: int) -> None:
     with fails(EINVAL):
         parent.sys.unshare(flag)
@@ -90,7 +90,7 @@ def test_two_threads_may_not_give_the_flags_of_threads(parent: Process, flag: in
 
 
 @clause("unshare.2/sighand-thread-vm-not-reversed")
-@lie(DOES_NOTHING)
+@lie(STAYS)
 def test_memory_and_handlers_that_are_shared_stay_so(parent: Process) -> None:
     child = parent.clone(CLONE_VM | CLONE_SIGHAND | SIGCHLD)
     with fails(EINVAL):
@@ -137,7 +137,7 @@ def test_who_shares_memory_may_not_give_clone_thread(parent: Process) -> None:
     ],
 )
 @clause("unshare.2/eperm-without-privilege")
-@lie(DOES_NOTHING)
+@lie(STAYS)
 def test_a_new_namespace_takes_privilege(parent: Process, flag: int) -> None:
     parent.sys.capset(0, 0, 0)
     with fails(EPERM):
@@ -145,7 +145,7 @@ def test_a_new_namespace_takes_privilege(parent: Process, flag: int) -> None:
 
 
 @clause("unshare.2/all-but-user-need-sys-admin")
-@lie(DOES_NOTHING)
+@lie(STAYS)
 def test_only_a_user_namespace_takes_none(parent: Process, observer: Observer) -> None:
     before = observer.namespace(parent, "user")
     parent.sys.capset(0, 0, 0)
@@ -156,7 +156,7 @@ def test_only_a_user_namespace_takes_none(parent: Process, observer: Observer) -
 
 
 @clause("unshare.2/newuser-needs-mapped-uid")
-@lie(DOES_NOTHING)
+@lie(STAYS)
 def test_without_a_mapped_user_a_second_user_namespace_is_refused(parent: Process) -> None:
     parent.sys.unshare(CLONE_NEWUSER)
     with fails(EPERM):
@@ -164,7 +164,7 @@ def test_without_a_mapped_user_a_second_user_namespace_is_refused(parent: Proces
 
 
 @clause("unshare.2/newuser-needs-mapped-gid")
-@lie(DOES_NOTHING)
+@lie(STAYS)
 def test_without_a_mapped_group_a_second_user_namespace_is_refused(parent: Process) -> None:
     user = parent.sys.geteuid()
     parent.sys.unshare(CLONE_NEWUSER)
@@ -218,7 +218,7 @@ def test_a_refused_call_makes_no_namespace(parent: Process, observer: Observer) 
 
 
 @clause("unshare.2/einval-newpid-twice")
-@lie(DOES_NOTHING)
+@lie(STAYS)
 def test_a_second_pid_namespace_is_refused(parent: Process) -> None:
     parent.sys.unshare(namespace_flags(parent, CLONE_NEWPID))
     with fails(EINVAL):
@@ -231,13 +231,9 @@ def test_a_second_pid_namespace_is_refused(parent: Process) -> None:
 # --- depth ---
 
 
-def nest_users(process: Process) -> None:
-    for _ in range(DEEP):
-        own_namespaces(process, CLONE_NEWUSER)
-
-
 @clause("unshare.2/enospc-user-depth")
-@lie(DOES_NOTHING)
+@lie(STAYS)
 def test_user_namespaces_nest_to_a_limit(parent: Process) -> None:
+    nest_user_namespaces(parent, DEEP)
     with fails(ENOSPC):
-        nest_users(parent)
+        parent.sys.unshare(CLONE_NEWUSER)

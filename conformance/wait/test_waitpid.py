@@ -13,6 +13,7 @@ from pytest_procsemantics.driven.call import Out
 from pytest_procsemantics.driven.constants import (
     ECHILD,
     EINTR,
+    P_PID,
     PTRACE_TRACEME,
     SA_RESTART,
     SIG_IGN,
@@ -24,6 +25,8 @@ from pytest_procsemantics.driven.constants import (
     SIGUSR1,
     WCONTINUED,
     WNOHANG,
+    WNOWAIT,
+    WSTOPPED,
     WUNTRACED,
 )
 from pytest_procsemantics.driven.step import Step
@@ -73,6 +76,7 @@ class StopsAgain(Process):
         if name == "wait4":
             self.post.sys.kill(args[0], SIGCONT)
             self.post.sys.kill(args[0], SIGSTOP)
+            self.post.sys.waitid(P_PID, args[0], WSTOPPED | WNOWAIT)  # until it has
         return step
 
 

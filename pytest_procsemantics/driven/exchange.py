@@ -18,7 +18,7 @@ from pytest_procsemantics.driven.link import Frame, Link
 from pytest_procsemantics.driven.process import MOST_OUTSTANDING, Process
 from pytest_procsemantics.driven.step import LOWEST_ERRNO, Step
 from pytest_procsemantics.driven.transcript import Transcript
-from pytest_procsemantics.waits import LONGEST
+from pytest_procsemantics.waits import LOOK_UP
 
 NOT_STARTED = "the target is not started: a process belongs into `with target.test():`"
 MOST_TO_A_SLOT = (
@@ -167,8 +167,8 @@ class Exchange(abc.ABC):
 
     def take_in(self, timeout: float) -> None:
         """Take what comes within `timeout` seconds, or sooner; who waits longer looks again."""
-        if timeout > LONGEST:
-            timeout = LONGEST
+        if timeout > LOOK_UP:
+            timeout = LOOK_UP
         for channel, kind, serial, result, data in (self._link or self.link).receive(timeout):
             if kind == KIND_ANSWER:
                 process = self.processes.get(channel)

@@ -12,7 +12,6 @@ from contextlib import suppress
 from pytest_procsemantics.driven import Process
 from pytest_procsemantics.driven.call import Out
 from pytest_procsemantics.driven.constants import (
-    AT_FDCWD,
     CAP_AUDIT_READ,
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
@@ -22,22 +21,21 @@ from pytest_procsemantics.driven.constants import (
     CLONE_NEWTIME,
     CLONE_NEWUSER,
     CLONE_NEWUTS,
-    ENOENT,
     MADV_HUGEPAGE,
-    O_WRONLY,
     PR_CAPBSET_DROP,
     PR_GET_THP_DISABLE,
     PRIO_PROCESS,
     RLIMIT_CORE,
     SIGCHLD,
 )
-from pytest_procsemantics.driven.errors import CallFailed, Unsupported
+from pytest_procsemantics.driven.errors import Unsupported
 from pytest_procsemantics.driven.forms.identity import capability
 from pytest_procsemantics.driven.forms.scheduling import CPU_BYTES
 from pytest_procsemantics.driven.library_start import why_no_library
 from pytest_procsemantics.requirements.calls import call_offered
 from pytest_procsemantics.requirements.common import Lacking, expect_file, read
 from pytest_procsemantics.requirements.options import option_set
+from pytest_procsemantics.requirements.surroundings import namespace_flags
 
 Probe = Callable[[Process, str], str | None]
 
@@ -56,48 +54,6 @@ X_OK = 1
 TOTAL_SWAP = slice(64, 72)  # in struct sysinfo of a 64-bit machine (sysinfo(2))
 SYSINFO_BYTES = 112
 HUGE = 4 << 20  # bytes: enough for a huge page of 2 MiB wherever the mapping begins
-
-# --- what checks use too ---
-
-
-def namespace_flags(process: Process, flags: int) -> int:
-    """The CLONE_NEW* flags with which a process can make the namespaces in `flags`.
-
-    Returns:
-        `flags`, with CLONE_NEWUSER where the process lacks CAP_SYS_ADMIN and so needs a user
-        namespace of its own to have it in.
-    """
-    is_privileged = process.sys.capget().effective & capability("SYS_ADMIN")
-    return flags if is_privileged else flags | CLONE_NEWUSER
-
-
-def own_namespaces(process: Process, flags: int, *, root: bool = False) -> None:
-    """Give a process the new namespaces in `flags` (CLONE_NEW*).
-
-    Args:
-        process: single-threaded where a user namespace is among them.
-        flags: CLONE_NEWUSER is added where it is needed for the others.
-        root: in a new user namespace the process has user and group 0 and not the ids that it has
-            now. Without any it could make no file.
-    """
-    user, group = process.sys.geteuid(), process.sys.getegid()
-    needed = namespace_flags(process, flags)
-    process.sys.unshare(needed)
-    if needed & CLONE_NEWUSER:
-        inside = (0, 0) if root else (user, group)
-        _write(process, "/proc/self/uid_map", f"{inside[0]} {user} 1")
-        try:
-            _write(process, "/proc/self/setgroups", "deny")
-        except CallFailed as error:
-            if error.errno != ENOENT:  # without the file nothing needs to be denied (Linux 3.18)
-                raise
-        _write(process, "/proc/self/gid_map", f"{inside[1]} {group} 1")
-
-
-def _write(process: Process, path: str, text: str) -> None:
-    fd = process.sys.openat(AT_FDCWD, path, O_WRONLY)
-    process.sys.write(fd, text.encode())
-    process.sys.close(fd)
 
 
 def find_tool(process: Process, name: str) -> str | None:

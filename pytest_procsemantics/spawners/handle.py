@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pytest_procsemantics.waits import LONGEST
+from pytest_procsemantics.waits import LOOK_UP
 
 if TYPE_CHECKING:
     import resource
@@ -57,7 +57,7 @@ class Handle:
         if self.pidfd < 0:
             return self._looks(seconds)
         limit = time.monotonic() + seconds
-        while not self._tells(min(seconds, LONGEST)):
+        while not self._tells(min(seconds, LOOK_UP)):
             seconds = limit - time.monotonic()
             if seconds <= 0:
                 return False

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pytest_procsemantics.spawners import outcomes
 from pytest_procsemantics.spawners.errors import ChildFailed, ChildOverdue
-from pytest_procsemantics.waits import LONGEST
+from pytest_procsemantics.waits import LOOK_UP
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -129,7 +129,7 @@ class ThreadChild(Generic[T]):
     def _await(self, end: float) -> None:
         """Wait until it has ended, or for the end on the monotonic clock."""
         while self._thread.is_alive() and (left := end - time.monotonic()) > 0:
-            self._thread.join(min(left, LONGEST))
+            self._thread.join(min(left, LOOK_UP))
 
     def close(self) -> None:
         """Raise an exception in it if it still runs, and wait a moment for its end."""

@@ -58,6 +58,11 @@ class Report:
     errors: str
 
 
+def outer() -> dict[str, str]:
+    """The environment, without what the outer pytest tells its workers: that is not for an inner one."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+
+
 def oversee(command: list[str], whom: str = "nobody", number: int = 0, moment: float = 0) -> Report:
     """Run a driver to its end, or end it; nothing may be left of it.
 
@@ -75,9 +80,7 @@ def oversee(command: list[str], whom: str = "nobody", number: int = 0, moment: f
         str(Path(pytest_procsemantics.__file__).parents[1]),
         os.environ.get("PYTHONPATH", ""),
     ]
-    # What the outer pytest tells its workers is not for an inner one.
-    outer = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    environment = {**outer, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
+    environment = {**outer(), "PYTHONPATH": os.pathsep.join(filter(None, folders))}
     done = subprocess.run(
         [*overseer, *command], capture_output=True, text=True, check=False, env=environment
     )
@@ -234,8 +237,8 @@ def test_no_descriptor_is_left_in_a_driver_that_lives_on() -> None:
 # In a namespace of its own, so that what others make on this machine is not counted.
 LIES_AND_LOOKS = """
 import ctypes, pathlib, subprocess, sys
+from pytest_procsemantics.driven.constants import CLONE_NEWIPC
 
-CLONE_NEWIPC = 0x08000000
 assert not ctypes.CDLL(None).unshare(CLONE_NEWIPC)
 command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--procsem-prove", *sys.argv[1:]]
 done = subprocess.run(command)
@@ -249,13 +252,10 @@ sys.exit(done.returncode or "\\n".join(left) or 0)
 def test_no_lie_leaves_a_queue_a_semaphore_or_a_segment() -> None:
     clauses = ("*/*sem*", "*/*queue*", "*/*ipc*", "*/*shared-memory*")
     selection = ["conformance", *(f"--procsem-clause={pattern}" for pattern in clauses)]
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")
-    }
     done = subprocess.run(
         [sys.executable, "-c", LIES_AND_LOOKS, *selection],
         cwd=FOLDER.parent.parent,
-        env=environment,
+        env=outer(),
         capture_output=True,
         text=True,
         timeout=200,

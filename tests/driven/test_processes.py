@@ -193,18 +193,6 @@ def test_a_failed_exec_leaves_the_old_image(parent: Process) -> None:
     assert parent.images == 0
 
 
-def test_an_exec_without_an_answer_is_no_matter_of_the_next_test(running_target: Target) -> None:
-    with running_target.test():
-        parent = running_target.new_process()
-        child = parent.fork()
-        parent.sys.kill(child.pid, SIGSTOP)
-        child.post.execve()
-    with running_target.test():
-        thread = running_target.new_process().thread()
-        assert thread.slot == child.slot
-        thread.exit_thread()
-
-
 def test_a_thread_that_execs_ends_the_others(target: Target, parent: Process) -> None:
     process = parent.fork()
     first, second = process.thread(), process.thread()
@@ -508,6 +496,18 @@ def test_nothing_of_a_test_is_there_in_the_next(running_target: Target) -> None:
     assert not os.path.exists(folder)
     assert [pid for pid in pids if os.path.exists(f"/proc/{pid}")] == []
     assert target.processes == {}
+
+
+def test_an_exec_without_an_answer_is_no_matter_of_the_next_test(running_target: Target) -> None:
+    with running_target.test():
+        parent = running_target.new_process()
+        child = parent.fork()
+        parent.sys.kill(child.pid, SIGSTOP)
+        child.post.execve()
+    with running_target.test():
+        thread = running_target.new_process().thread()
+        assert thread.slot == child.slot
+        thread.exit_thread()
 
 
 def test_a_root_is_in_a_normal_state(parent: Process) -> None:

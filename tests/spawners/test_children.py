@@ -32,7 +32,7 @@ from pytest_procsemantics import (
 )
 from pytest_procsemantics.spawners import handle
 from pytest_procsemantics.spawners.watch import Table
-from pytest_procsemantics.waits import LONGEST
+from pytest_procsemantics.waits import LOOK_UP
 
 Maker = Any  # Fork | Clone | Clone3 | Vfork, which differ in what else they take
 Has = Callable[[], tuple[list[str], list[int]]]
@@ -342,9 +342,9 @@ def test_a_wait_looks_up_now_and_then(
     usual = handle.Handle._tells
     monkeypatch.setattr(handle, "FD_SETSIZE", most)
     monkeypatch.setattr(handle.Handle, "_tells", tells)
-    assert fork(time.sleep, 2 * LONGEST).result() is None
+    assert fork(time.sleep, 2 * LOOK_UP).result() is None
     assert len(seen) >= 2
-    assert max(seen) <= LONGEST
+    assert max(seen) <= LOOK_UP
     with pytest.raises(TimeoutError, match=r"still runs after 0\.3 s"):
         fork(time.sleep, 60).wait(0.3)
 

@@ -9,7 +9,6 @@ path is bytes, str, or the address of one in the target.
 
 # Each module enters its forms into FORMS
 from pytest_procsemantics.driven.forms import memory as _memory
-from pytest_procsemantics.driven.forms import sockets as _sockets
 from pytest_procsemantics.driven.forms.files import Lock as Lock
 from pytest_procsemantics.driven.forms.form import FORMS as FORMS
 from pytest_procsemantics.driven.forms.form import Form as Form
@@ -26,8 +25,9 @@ from pytest_procsemantics.driven.forms.scheduling import SchedAttr as SchedAttr
 from pytest_procsemantics.driven.forms.signals import Disposition as Disposition
 from pytest_procsemantics.driven.forms.signals import SigInfo as SigInfo
 from pytest_procsemantics.driven.forms.signals import SignalStack as SignalStack
+from pytest_procsemantics.driven.forms.sockets import abstract_address as abstract_address
 from pytest_procsemantics.driven.forms.timers import Timer as Timer
 from pytest_procsemantics.driven.forms.timers import TimerEvent as TimerEvent
 from pytest_procsemantics.driven.forms.timers import Times as Times
 
-_FORMS_ONLY = (_memory, _sockets)
+_FORMS_ONLY = (_memory,)

@@ -13,6 +13,11 @@ from pytest_procsemantics.driven.call import BadAnswer, Call, Out, call, counted
 from pytest_procsemantics.driven.forms.form import INT, form, pair
 
 
+def abstract_address(name: str) -> bytes:
+    """The address of an AF_UNIX socket whose name is in no folder. Source: unix(7)."""
+    return struct.pack("<Hx", c.AF_UNIX) + name.encode()
+
+
 @form("socketpair")
 def socketpair(
     machine: str, domain: int = c.AF_UNIX, type: int = c.SOCK_STREAM, protocol: int = 0

@@ -1,0 +1,105 @@
+"""Surroundings of a process that are its own, for checks: what is changed there is changed nowhere else.
+
+Whoever runs the suite, the process gets namespaces, mounts or a user as a check needs them. No lie has a part in
+where that happens: one that left a namespace out would have the check change the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from pytest_procsemantics.driven import Process
+from pytest_procsemantics.driven.calls import Argument
+from pytest_procsemantics.driven.constants import (
+    AT_FDCWD,
+    CLONE_NEWNS,
+    CLONE_NEWUSER,
+    ENOENT,
+    MS_PRIVATE,
+    MS_REC,
+    O_WRONLY,
+    RLIMIT_NPROC,
+)
+from pytest_procsemantics.driven.errors import CallFailed
+from pytest_procsemantics.driven.forms.identity import capability
+
+SOMEBODY = 48157  # a user who runs nothing else
+
+
+def namespace_flags(process: Process, flags: int) -> int:
+    """The CLONE_NEW* flags with which a process can make the namespaces in `flags`.
+
+    Returns:
+        `flags`, with CLONE_NEWUSER where the process lacks CAP_SYS_ADMIN and so needs a user
+        namespace of its own to have it in.
+    """
+    is_privileged = process.sys.capget().effective & capability("SYS_ADMIN")
+    return flags if is_privileged else flags | CLONE_NEWUSER
+
+
+def own_namespaces(process: Process, flags: int, *, root: bool = False) -> None:
+    """Give a process the new namespaces in `flags` (CLONE_NEW*).
+
+    Args:
+        process: single-threaded where a user namespace is among them.
+        flags: CLONE_NEWUSER is added where it is needed for the others.
+        root: in a new user namespace the process has user and group 0 and not the ids that it has
+            now. Without any it could make no file.
+    """
+    user, group = process.sys.geteuid(), process.sys.getegid()
+    needed = namespace_flags(process, flags)
+    _truly(process, "unshare", needed)
+    if needed & CLONE_NEWUSER:
+        inside = (0, 0) if root else (user, group)
+        _write(process, "/proc/self/uid_map", f"{inside[0]} {user} 1")
+        try:
+            _write(process, "/proc/self/setgroups", "deny")
+        except CallFailed as error:
+            if error.errno != ENOENT:  # without the file nothing needs to be denied (Linux 3.18)
+                raise
+        _write(process, "/proc/self/gid_map", f"{inside[1]} {group} 1")
+
+
+def nest_user_namespaces(process: Process, most: int) -> None:
+    """Go so deep into user namespaces of its own, or as deep as it goes."""
+    with suppress(CallFailed):
+        for _ in range(most):
+            own_namespaces(process, CLONE_NEWUSER)
+
+
+def private_mounts(process: Process, flags: int = 0, *, root: bool = False) -> None:
+    """Give a process a mount namespace of its own, whose changes reach no other.
+
+    Args:
+        process, flags, root: as for `own_namespaces`.
+    """
+    own_namespaces(process, flags | CLONE_NEWNS, root=root)
+    _truly(process, "mount", "none", "/", 0, MS_REC | MS_PRIVATE, 0)
+
+
+def become_ordinary(process: Process) -> None:
+    """Take the ids of a user whom limits hold; whoever may not do so is one already."""
+    with suppress(CallFailed):
+        process.sys.setresuid(SOMEBODY, SOMEBODY, SOMEBODY)
+
+
+@contextmanager
+def at_the_limit(process: Process) -> Iterator[None]:
+    """At the limit of processes of an ordinary user, by the soft limit of this one process."""
+    become_ordinary(process)
+    soft, hard = process.sys.prlimit64(0, RLIMIT_NPROC)
+    process.sys.prlimit64(0, RLIMIT_NPROC, (1, hard))
+    yield
+    process.sys.prlimit64(0, RLIMIT_NPROC, (soft, hard))
+
+
+def _truly(process: Process, call: str, *args: Argument) -> None:
+    """Make a step as it is: a lie is told by a class of processes, and this is not asked."""
+    Process.ask_call(process, call, process.sys.number(call), args).arrives()
+
+
+def _write(process: Process, path: str, text: str) -> None:
+    fd = process.sys.openat(AT_FDCWD, path, O_WRONLY)
+    process.sys.write(fd, text.encode())
+    process.sys.close(fd)
