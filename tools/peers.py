@@ -1,7 +1,7 @@
 """What other suites assert about processes, and how much of it is proved here.
 
     python -m tools.peers                   # a row for each suite
-    python -m tools.peers 'clone.2/*' ...   # the facts on these clauses that no check proves
+    python -m tools.peers 'clone.2/*' ...   # the facts on these clauses that a check could prove, and none does
 
 A file in tools/peers/ is one suite: a list of [[test]], each with a `name` and its `facts`. A fact has
     says      what is asserted, in our own words
@@ -15,8 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from pytest_procsemantics.catalogue.schema import Key, problems_of_table, read_t
 
 FOLDER = Path(__file__).with_suffix("")
 CHECKOUT = FOLDER.parent.parent
+TEST = {"name", "facts"}
 FACT = {"says": Key(str), "clause": Key(str), "note": Key(str, needed=False)}
 OUT = {"says": Key(str), "note": Key(str, needed=False), "scope": Key(str), "why": Key(str)}
 COLUMNS = ("tests", "facts", "proved", "open", "untestable")
@@ -34,55 +34,44 @@ COLUMNS = ("tests", "facts", "proved", "open", "untestable")
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing that a test of another suite asserts; the fields are the keys of its table."""
+    """One thing that a test of another suite asserts about processes.
+
+    Attributes:
+        test: the test's name.
+        says: what is asserted.
+        clause: the id of the clause that states it.
+    """
 
     test: str
     says: str
-    clause: str = ""
-    note: str = ""
-    scope: str = ""
-    why: str = ""
+    clause: str
 
 
-@dataclass
-class Suite:
-    """Another suite.
+def facts_of(path: Path) -> list[Fact]:
+    """The facts of a suite that are about processes.
 
-    Attributes:
-        name: of its file.
-        tests: how many have facts that are about processes.
-        facts: those.
+    Raises:
+        ValueError: with all that is wrong with the file, a line for each.
     """
-
-    name: str
-    tests: int = 0
-    facts: list[Fact] = field(default_factory=list)
-
-    @classmethod
-    def load(cls, path: Path) -> Suite:
-        """Read a file.
-
-        Raises:
-            ValueError: with all that is wrong, a line for each.
-        """
-        suite, problems, names = cls(path.stem), list[str](), set[str]()
-        for test in read_toml(path).get("test", []):  # type: ignore[attr-defined]
-            where = f"{path.name}: {test.get('name')}"
-            if test.keys() != {"name", "facts"} or not test["facts"]:
-                problems.append(f"{where}: a test has a name and facts")
-                continue
-            if where in names:
-                problems.append(f"{where}: stands twice")
-            names.add(where)
-            for table in test["facts"]:
-                problems += _problems(table, where)
-            facts = [Fact(test["name"], **table) for table in test["facts"] if not problems]
-            inside = [fact for fact in facts if not fact.scope]
-            suite.tests += bool(inside)
-            suite.facts += inside
-        if problems:
-            raise ValueError("\n".join(problems))
-        return suite
+    tests = read_toml(path).get("test", [])
+    assert isinstance(tests, list)
+    names = [test.get("name") for test in tests]
+    problems = [f"{path.name}: {name}: stands twice" for name in names if names.count(name) > 1]
+    for test in tests:
+        where = f"{path.name}: {test.get('name')}"
+        if test.keys() != TEST or not test["facts"]:
+            problems.append(f"{where}: a test has a name and facts")
+            continue
+        for fact in test["facts"]:
+            problems += _problems(fact, where)
+    if problems:
+        raise ValueError("\n".join(dict.fromkeys(problems)))
+    return [
+        Fact(test["name"], fact["says"], fact["clause"])
+        for test in tests
+        for fact in test["facts"]
+        if "scope" not in fact
+    ]
 
 
 def _problems(fact: dict[str, object], where: str) -> Iterator[str]:
@@ -96,61 +85,75 @@ def _problems(fact: dict[str, object], where: str) -> Iterator[str]:
             yield f"{where}: {error}"
 
 
-def suites() -> list[Suite]:
-    """All of them, sorted by name."""
-    return [Suite.load(path) for path in sorted(FOLDER.glob("*.toml"))]
+def suites() -> dict[str, list[Fact]]:
+    """The facts of each suite, by its name, sorted."""
+    return {path.stem: facts_of(path) for path in sorted(FOLDER.glob("*.toml"))}
 
 
-class Proved:
-    """A plugin that notes the clauses of the collected checks, twins included."""
+class Collected:
+    """A plugin that notes what the collected checks prove."""
 
     def __init__(self) -> None:
         self.ids: set[str] = set()
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         for item in session.items:
-            for clause in item.stash.get(stash.CLAUSES, ()):
-                self.ids |= {clause.id, *catalogue.twin_ids(clause.id)}
+            self.ids.update(clause.id for clause in item.stash.get(stash.CLAUSES, ()))
 
 
 def proved() -> set[str]:
     """The ids of the clauses that the suite has checks for."""
-    found = Proved()
+    collected = Collected()
     # An installed plugin is known already, and nothing of it is to be rewritten.
     options = ["-qq", "--collect-only", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
     with redirect_stdout(StringIO()) as output:
-        status = pytest.main([*options, str(CHECKOUT / "conformance")], plugins=[found])
+        status = pytest.main([*options, str(CHECKOUT / "conformance")], plugins=[collected])
     if status:
         sys.exit(f"the checks can't be collected:\n{output.getvalue()}")
-    return found.ids
+    return collected.ids
 
 
-def rows(done: set[str]) -> Iterator[tuple[str, ...]]:
-    """The table: a row for each suite, and their sum."""
+def rows(done: set[str]) -> Iterator[tuple[str, list[int]]]:
+    """The name and the numbers of each suite, and their sum."""
+    known, waiting = catalogue.with_twins(done), open_ids(done, "*")
     total = [0] * len(COLUMNS)
-    for suite in suites():
-        known = [catalogue.clause(fact.clause) for fact in suite.facts]
-        ours = sum(clause.id in done for clause in known)
-        left = sum(clause.testable and clause.id not in done for clause in known)
-        counts = [suite.tests, len(known), ours, left, len(known) - ours - left]
+    for name, facts in suites().items():
+        ours = sum(fact.clause in known for fact in facts)
+        left = sum(fact.clause in waiting for fact in facts)
+        counts = [len({fact.test for fact in facts}), len(facts), ours, left]
+        counts.append(len(facts) - ours - left)
         total = [one + more for one, more in zip(total, counts, strict=True)]
-        yield suite.name, *map(str, counts)
-    yield "total", *map(str, total)
+        yield name, counts
+    yield "total", total
+
+
+def open_ids(done: set[str], pattern: str) -> set[str]:
+    """The clauses of a pattern that could be proved and are not."""
+    if not catalogue.matching(pattern):
+        sys.exit(
+            f"no clause of the catalogue matches {pattern!r};"
+            " accepted: a clause id or a pattern such as 'vfork.2/*'"
+        )
+    return {clause.id for clause in catalogue.open_clauses(done, pattern)}
 
 
 def main(patterns: list[str]) -> None:
     """Print the table, or what is open."""
     done = proved()
     if not patterns:
-        for row in [("suite", *COLUMNS), *rows(done)]:
-            print(f"{row[0]:10}", *(f"{cell:>11}" for cell in row[1:]))
+        print(f"{'suite':10}", *(f"{column:>11}" for column in COLUMNS))
+        for name, counts in rows(done):
+            print(f"{name:10}", *(f"{count:>11}" for count in counts))
         return
-    for suite in suites():
-        for fact in suite.facts:
-            is_asked = any(fnmatchcase(fact.clause, pattern) for pattern in patterns)
-            if is_asked and fact.clause not in done:
-                print(f"{fact.clause}\n  {suite.name}: {fact.test}\n  {fact.says}")
+    asked = set[str]().union(*(open_ids(done, pattern) for pattern in patterns))
+    for name, facts in suites().items():
+        for fact in facts:
+            if fact.clause in asked:
+                print(f"{fact.clause}\n  {name}: {fact.test}\n  {fact.says}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except ValueError as error:
+        sys.exit(str(error))

@@ -4,7 +4,12 @@ A page is read when one of its clauses is named, never at import. The format is 
 docs/reference/catalogue.md.
 """
 
-from pytest_procsemantics.catalogue.coverage import PageCoverage, coverage, open_clauses
+from pytest_procsemantics.catalogue.coverage import (
+    PageCoverage,
+    coverage,
+    open_clauses,
+    with_twins,
+)
 from pytest_procsemantics.catalogue.loader import (
     CatalogueError,
     Clause,
@@ -36,4 +41,5 @@ __all__ = [
     "twin_ids",
     "twins",
     "validate",
+    "with_twins",
 ]

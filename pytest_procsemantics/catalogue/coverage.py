@@ -28,7 +28,7 @@ def coverage(proved: Iterable[str]) -> list[PageCoverage]:
     Raises:
         UnknownClause: an id that no clause has.
     """
-    known = _with_twins(proved)
+    known = with_twins(proved)
     counts = []
     for page in map(loader.page, loader.pages()):
         done = sum(clause.id in known for clause in page.clauses)
@@ -48,9 +48,14 @@ def open_clauses(proved: Iterable[str], glob: str) -> list[loader.Clause]:
     Raises:
         UnknownClause: an id that no clause has.
     """
-    known = _with_twins(proved)
+    known = with_twins(proved)
     return [one for one in loader.matching(glob) if one.testable and one.id not in known]
 
 
-def _with_twins(ids: Iterable[str]) -> set[str]:
+def with_twins(ids: Iterable[str]) -> set[str]:
+    """These ids and those of all clauses that state the same facts.
+
+    Raises:
+        UnknownClause: an id that no clause has.
+    """
     return {twin for id in ids for twin in (loader.clause(id).id, *loader.twin_ids(id))}
