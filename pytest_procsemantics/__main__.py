@@ -1,7 +1,7 @@
 """`python -m pytest_procsemantics [pytest arguments]` runs the conformance suite from anywhere.
 
 It runs with the suite's own settings, whatever those of the current folder are. A check is named
-as a run prints it: `conformance/test_exit.py::test_name`.
+as a run prints it: `conformance/exit/test_exit.py::test_name`.
 """
 
 from __future__ import annotations
