@@ -4,10 +4,8 @@
  * links and sizes are PRoot's. Scripts are read by it, too, and execveat, which it doesn't know,
  * isn't.
  */
-#define _GNU_SOURCE
-#include "../facts.h"
+#include "exec.h"
 
-#include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
 #include <sched.h>
@@ -17,69 +15,8 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-static char folder[] = "/tmp/witness-XXXXXX";
-static char path[64]; /* of a copy of this program, or of a script, in the folder */
-
-static void new_folder(void)
-{
-	if (!mkdtemp(folder) || chmod(folder, 0755))
-		fail(folder);
-	snprintf(path, sizeof(path), "%s/program", folder);
-}
-
-static void copy_self(void)
-{
-	static char buffer[1 << 20];
-	int from = open("/proc/self/exe", O_RDONLY), to = open(path, O_WRONLY | O_CREAT, 0755);
-	ssize_t length;
-
-	while ((length = read(from, buffer, sizeof(buffer))) > 0)
-		write(to, buffer, length);
-	if (fchmod(to, 0755) || close(to) || close(from))
-		fail(path);
-}
-
-static void write_script(const char *text, size_t size)
-{
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0755);
-
-	if (fd < 0 || write(fd, text, size) != (ssize_t)size || close(fd))
-		fail(path);
-}
-
-static int gone(int result)
-{
-	unlink(path);
-	rmdir(folder);
-	return result;
-}
-
-/* What a child makes of an exec: the new image's exit status, or 100 and the errno. */
-static int run_as(void (*prepare)(void), const char *name, char *const argv[])
-{
-	int status;
-
-	if (!fork()) {
-		if (prepare)
-			prepare();
-		execv(name, argv);
-		_exit(100 + errno);
-	}
-	wait(&status);
-	printf("wait status %#x\n", status);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-static int run(const char *name)
-{
-	return run_as(NULL, name, (char *[]){"x", "again", NULL});
-}
 
 static void be_a_user(void)
 {
@@ -351,81 +288,9 @@ static int program_of_execveat(void)
 	return status != 0;
 }
 
-/* Runs a script whose interpreter is this program: what it says, see tell(). */
-static int run_script(const char *rest, size_t size)
+/* What the new image tells by its exit status. */
+static int tell(char **argv)
 {
-	char text[1024];
-	int length = snprintf(text, sizeof(text), "#!%s", self);
-
-	memcpy(text + length, rest, size);
-	new_folder();
-	write_script(text, length + size);
-	return gone(run_as(NULL, path, (char *[]){path, NULL}));
-}
-
-static int script_without_newline(void)
-{
-	return run_script(" count", 6) != 3;
-}
-
-/* What stands behind the NUL is no argument. */
-static int script_with_nul(void)
-{
-	return run_script("\0 count\n", 8) == 3;
-}
-
-static int script_of_a_long_line(void)
-{
-	char rest[600] = " count";
-
-	memset(rest + 6, 'x', sizeof(rest) - 6);
-	rest[599] = '\n';
-	return run_script(rest, sizeof(rest)) != 3;
-}
-
-static int script_of_a_long_interpreter(void)
-{
-	char text[600] = "#!/";
-
-	memset(text + 3, 'x', 250);
-	memset(text + 253, '/', 346);
-	text[599] = '\n';
-	new_folder();
-	write_script(text, sizeof(text));
-	return gone(run(path) == 100 + ENOENT);
-}
-
-static int script_after_script(void)
-{
-	char text[128], names[7][64];
-	int seen;
-
-	new_folder();
-	copy_self();
-	strcpy(names[0], path);
-	for (int i = 1; i < 7; i++) {
-		int fd;
-
-		snprintf(names[i], 64, "%s/script%d", folder, i);
-		snprintf(text, sizeof(text), "#!%s\n", names[i - 1]);
-		fd = open(names[i], O_WRONLY | O_CREAT, 0755);
-		write(fd, text, strlen(text));
-		close(fd);
-	}
-	seen = run(names[6]);
-	for (int i = 1; i < 7; i++)
-		unlink(names[i]);
-	return gone(seen != 100 + ELOOP);
-}
-
-/* What the new image tells by its exit status. As a script's interpreter it should be given one
- * argument, of no more than 253 bytes with its own name, and the script's name. */
-static int tell(int argc, char **argv)
-{
-	if (!strcmp(argv[1], "count"))
-		return argc;
-	if (!strncmp(argv[1], "countx", 6))
-		return strlen(argv[0]) + 1 + strlen(argv[1]) == 253 ? argc : 9;
 	if (!strcmp(argv[1], "execfn"))
 		return strcmp((char *)getauxval(AT_EXECFN), "x") == 0;
 	if (!strcmp(argv[1], "open-self"))
@@ -453,16 +318,11 @@ int main(int argc, char **argv)
 		{"relative-by-execveat", relative_by_execveat},
 		{"program-of-execveat", program_of_execveat},
 		{"registered-interpreter", registered_interpreter},
-		{"script-without-newline", script_without_newline},
-		{"script-with-nul", script_with_nul},
-		{"script-of-a-long-line", script_of_a_long_line},
-		{"script-of-a-long-interpreter", script_of_a_long_interpreter},
-		{"script-after-script", script_after_script},
 		{"fifo", fifo},
 		{0},
 	};
 
-	if (argc > 1 && (!strcmp(argv[0], "x") || !strncmp(argv[1], "count", 5)))
-		return tell(argc, argv);
+	if (argc > 1 && !strcmp(argv[0], "x"))
+		return tell(argv);
 	return witness(facts, argc, argv);
 }
