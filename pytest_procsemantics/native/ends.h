@@ -30,7 +30,6 @@ static void drain(int fd)
  * for. A tracer of the test's own may never take it, so this has an end. */
 static int32_t reaped(int32_t pid)
 {
-	const struct timespec moment = {0, 1000000};
 	int32_t status;
 
 	for (int look = 0; look < 100; look++) {
@@ -38,7 +37,7 @@ static int32_t reaped(int32_t pid)
 
 		if (ended)
 			return ended == pid ? status : -1;
-		call5(NR_ppoll, 0, 0, &moment, 0, 8);
+		wait_for(0, 0, 1000000);
 	}
 	return -1;
 }

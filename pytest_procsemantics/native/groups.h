@@ -18,13 +18,6 @@ static struct groups {
 	char text[PROC_TEXT];
 } groups;
 
-static void pause_for(int64_t nanoseconds)
-{
-	struct timespec time = {0, nanoseconds};
-
-	call5(NR_ppoll, 0, 0, &time, 0, 8);
-}
-
 /* Gives the number that a text begins with and, in *rest, what follows it; *rest is the text when
  * there is none. */
 static uint64_t number_in(const char *text, const char **rest)
@@ -289,6 +282,6 @@ static void remove_groups(void)
 			busy += remove_groups_below(line);
 		if (!busy)
 			break;
-		pause_for(2000000);
+		wait_for(0, 0, 2000000);
 	}
 }

@@ -12,6 +12,8 @@
 #include "ends.h"
 #include "start.h"
 
+#define GLANCE 5000000 /* nanoseconds until what nobody tells is looked for again */
+
 static char *folder_path(char *path, size_t size)
 {
 	const char *end = path + size;
@@ -122,7 +124,6 @@ static int forward_up(void)
  * the proof that nothing is left; what hangs below a child comes up when the child is dead. */
 static void end_processes(void)
 {
-	struct timespec moment = {0, 100000000};
 	uint64_t killed = 0; /* a bit for each slot */
 
 	for (uint32_t slot = 1; slot <= hub.highest; slot++)
@@ -133,7 +134,7 @@ static void end_processes(void)
 	 * at. */
 	for (uint32_t slot = 1; slot <= hub.highest; slot++)
 		if (killed >> slot & 1)
-			call5(NR_ppoll, &hub.polled[slot + 1], 1, &moment, 0, 8);
+			wait_for(&hub.polled[slot + 1], 1, 100000000);
 	for (;;) {
 		long ended = call4(NR_wait4, -1, 0, WNOHANG | WALL, 0);
 
@@ -283,7 +284,6 @@ static void __attribute__((noreturn)) run_hub(const char *path, char **environme
 	/* Nothing that a check sends by mistake may end the hub; SIGTERM may, for the keeper sends
 	 * it. */
 	uint64_t mask = ~(1ULL << (SIGTERM - 1));
-	struct timespec glance = {0, 5000000};
 	struct rlimit core;
 	long failed = 0, result;
 
@@ -332,8 +332,7 @@ static void __attribute__((noreturn)) run_hub(const char *path, char **environme
 			 * must be asked for. */
 			is_looking |= hub.watches[slot].pid &&
 				      (hub.watches[slot].pidfd < 0 || hub.watches[slot].tid);
-		result = call5(NR_ppoll, hub.polled, hub.highest + 2, is_looking ? &glance : 0, 0,
-			       8);
+		result = wait_for(hub.polled, hub.highest + 2, is_looking ? GLANCE : -1);
 		if (result < 0)
 			continue;
 		/* Looking costs three calls a process: only when nothing else happens. */

@@ -136,7 +136,6 @@ static void take_control(void)
 static void listen_for(int64_t time)
 {
 	int is_polling = keeper.driver < 0 || keeper.signals < 0;
-	struct timespec timeout;
 	struct pollfd polled[] = {
 		{keeper.control, POLLIN, 0},
 		{keeper.driver, POLLIN, 0},
@@ -146,9 +145,7 @@ static void listen_for(int64_t time)
 
 	if (is_polling && time > TICK)
 		time = TICK;
-	timeout.seconds = time / 1000;
-	timeout.nanoseconds = time % 1000 * 1000000;
-	call5(NR_ppoll, polled, sizeof(polled) / sizeof(polled[0]), &timeout, 0, 8);
+	wait_for(polled, sizeof(polled) / sizeof(polled[0]), time * 1000000);
 	if (polled[3].revents)
 		learn_start();
 	if (polled[2].revents)
@@ -196,7 +193,7 @@ static int end_all(void)
 			call2(NR_kill, keeper.command, SIGKILL);
 		if (is_own_proc(keeper.self))
 			kill_children(keeper.self);
-		pause_for(pause);
+		wait_for(0, 0, pause);
 		pause = reaped ? 50000 : pause < 50000000 ? pause * 2 : pause;
 	}
 }

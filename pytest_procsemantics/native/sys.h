@@ -113,6 +113,16 @@ static void __attribute__((noreturn)) leave(int status)
 		call1(NR_exit_group, status);
 }
 
+/* Waits for one of the descriptors, at most so many nanoseconds, for ever where that is negative.
+ * ppoll itself writes what is left of the time into its timespec, so each wait has one of its own:
+ * who waits with the same one again waits for nothing, and spins. */
+static long wait_for(struct pollfd *polled, size_t count, int64_t nanoseconds)
+{
+	struct timespec time = {nanoseconds / 1000000000, nanoseconds % 1000000000};
+
+	return call5(NR_ppoll, polled, count, nanoseconds < 0 ? 0 : &time, 0, 8);
+}
+
 /* The compiler may ask for these two by itself. */
 __attribute__((used)) void *memset(void *to, int byte, size_t length)
 {

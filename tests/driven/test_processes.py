@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from pytest_procsemantics.driven import (
@@ -484,6 +485,14 @@ def test_signals_are_counted_in_the_memory_of_the_process(parent: Process) -> No
 
 
 # --- one test after the other ---
+
+
+def test_the_hub_sleeps_while_it_watches_a_thread(target: Target, parent: Process) -> None:
+    hub = psutil.Process(parent.sys.getppid())
+    parent.thread()
+    before = sum(hub.cpu_times()[:2])
+    parent.sys.ppoll([], 0.3)
+    assert sum(hub.cpu_times()[:2]) - before < 0.1
 
 
 def test_nothing_of_a_test_is_there_in_the_next(running_target: Target) -> None:
