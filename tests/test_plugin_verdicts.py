@@ -215,6 +215,17 @@ def test_a_known_deviation_is_expected(run: Run, pytester: pytest.Pytester) -> N
     )
 
 
+@pytest.mark.parametrize(("option", "is_shown"), [("--tb=auto", False), ("--xfail-tb", True)])
+def test_a_known_deviation_has_a_traceback_where_one_is_asked_for(
+    run: Run, pytester: pytest.Pytester, option: str, is_shown: bool
+) -> None:
+    pytester.makefile(".toml", known=BASELINE)
+    make_checks(pytester, {"deviates": CHECKS["deviates"]})
+    result = run("--procsem-baseline=known.toml", option)
+    result.assert_outcomes(xfailed=1)
+    assert ("E   assert 1 == 2" in result.stdout.str()) == is_shown
+
+
 def test_a_known_deviation_excuses_nothing_broken(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makefile(".toml", known=BASELINE)
     make_checks(pytester, {"broken": CHECKS["broken"]})

@@ -52,21 +52,24 @@ class Judge:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         clauses, excinfo = item.stash.get(stash.CLAUSES, ()), call.excinfo
-        if clauses and excinfo and self._is_skip(item, clauses, excinfo.value, call.when):
+        if clauses and excinfo and self._is_no_failure(item, clauses, excinfo.value, call.when):
             call.excinfo = _as_skip(excinfo)
         report = yield
         if clauses and stash.LIE not in item.stash:
             self._judge(item, clauses, report, excinfo)
         return report
 
-    def _is_skip(
+    def _is_no_failure(
         self, item: pytest.Item, clauses: Sequence[Clause], error: BaseException, when: str
     ) -> bool:
-        """Whether an error says of the target only that it can't be judged."""
+        """Whether an error says of the target only what is known, or that it can't be judged."""
         if isinstance(error, Unsupported):
             return True
-        deviates = verdict_of(error, when) == Verdict.DEVIATES and stash.LIE not in item.stash
-        return deviates and bool(kernel_needed(clauses, self._release()))
+        if verdict_of(error, when) != Verdict.DEVIATES or stash.LIE in item.stash:
+            return False
+        is_to_show = self._config.getoption("xfail_tb")
+        is_known = not is_to_show and self._entry(item, clauses) is not None
+        return is_known or bool(kernel_needed(clauses, self._release()))
 
     def _judge(
         self,
