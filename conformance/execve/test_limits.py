@@ -32,20 +32,37 @@ def floor(process: Process) -> int:
     return PAGES * process.target.page_size
 
 
-def taking(process: Process, total: int) -> list[bytes]:
-    """Arguments that take just `total` bytes, the pathname of the agent included."""
+def pointers(process: Process, addresses: list[int]) -> int:
+    """The address of an array of these pointers and a null pointer, for execve; two may be the same."""
+    array = process.allocate((len(addresses) + 1) * POINTER)
+    process.store(array, struct.pack(f"<{len(addresses)}Q", *addresses))
+    return array
+
+
+def taking(process: Process, total: int) -> list[int]:
+    """Addresses of arguments that take just `total` bytes, the pathname of the agent included.
+
+    They are one string again and again, and a shorter one.
+    """
     total -= len(process.target.agent_path) + 1
     count, rest = divmod(total, SHORT + POINTER)
-    return [b"x" * (SHORT - 1)] * count + [b"x" * (rest - POINTER - 1)]
+    strings = process.allocate(2 * SHORT)
+    process.store(strings, b"x" * (SHORT - 1) + b"\0" + b"x" * (rest - POINTER - 1))
+    return [strings] * count + [strings + SHORT]
 
 
-def pointers(process: Process, text: bytes, count: int) -> int:
-    """An array of so many pointers to one string, and a null pointer; gives its address."""
-    address = process.allocate(len(text) + 1)
-    process.store(address, text + b"\0")
-    array = process.allocate((count + 1) * POINTER)
-    process.store(array, struct.pack("<Q", address) * count)
-    return array
+def argument_count(process: Process) -> int:
+    """What a new image finds at its first stack pointer: initial() would read megabytes of arguments."""
+    return process.load(process.stack_pointer)
+
+
+def expect_limit(process: Process, total: int) -> None:
+    """Arguments of so many bytes are passed, and one byte more is refused."""
+    with fails(E2BIG):
+        process.execve(argv=pointers(process, taking(process, total + 1)))
+    arguments = taking(process, total)
+    process.execve(argv=pointers(process, arguments))
+    assert argument_count(process) == len(arguments)
 
 
 ENDS_EARLY = exec_given("exec gets one argument", lambda path, argv, envp: (path, ["x"], envp))
@@ -56,30 +73,21 @@ ENDS_EARLY = exec_given("exec gets one argument", lambda path, argv, envp: (path
 def test_a_quarter_of_the_stack_is_the_limit(parent: Process) -> None:
     quarter = 2 * floor(parent)
     limit_stack(parent, 4 * quarter)
-    with fails(E2BIG):
-        parent.execve(argv=taking(parent, quarter + 1))
-    parent.execve(argv=taking(parent, quarter))
-    assert parent.initial().argc == len(taking(parent, quarter))
+    expect_limit(parent, quarter)
 
 
 @clause("execve.2/total-limit-six-mib")
 @lie(EXEC_DOES_NOTHING, ENDS_EARLY)
 def test_six_mib_are_the_limit_of_a_larger_stack(parent: Process) -> None:
     limit_stack(parent, 32 * MIB)
-    with fails(E2BIG):
-        parent.execve(argv=taking(parent, 6 * MIB + 1))
-    parent.execve(argv=taking(parent, 6 * MIB))
-    assert parent.initial().argc == len(taking(parent, 6 * MIB))
+    expect_limit(parent, 6 * MIB)
 
 
 @clause("execve.2/total-limit-floor")
 @lie(EXEC_DOES_NOTHING, ENDS_EARLY)
 def test_32_pages_are_always_allowed(parent: Process) -> None:
     limit_stack(parent, 2 * floor(parent))
-    with fails(E2BIG):
-        parent.execve(argv=taking(parent, floor(parent) + 1))
-    parent.execve(argv=taking(parent, floor(parent)))
-    assert parent.initial().argc == len(taking(parent, floor(parent)))
+    expect_limit(parent, floor(parent))
 
 
 @clause("execve.2/string-limit")
@@ -98,10 +106,11 @@ def test_pointers_count_too(parent: Process) -> None:
     quarter = 2 * floor(parent)
     limit_stack(parent, 4 * quarter)
     count = (quarter - len(parent.target.agent_path) - 1) // (POINTER + 1)
+    empty = parent.allocate(1)
     with fails(E2BIG):
-        parent.execve(argv=pointers(parent, b"", count + 1))
-    parent.execve(argv=pointers(parent, b"", count))
-    assert parent.initial().argc == count
+        parent.execve(argv=pointers(parent, [empty] * (count + 1)))
+    parent.execve(argv=pointers(parent, [empty] * count))
+    assert argument_count(parent) == count
 
 
 @clause("execve.2/arg-max-follows-stack-limit")

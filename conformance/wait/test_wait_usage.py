@@ -23,7 +23,7 @@ from pytest_procsemantics.driven.constants import (
 from pytest_procsemantics.driven.forms.processes import Rusage
 from pytest_procsemantics.lies import Lie, leaves_out, lie
 
-BURNT = 0.02  # seconds
+BURNT = 0.01  # seconds
 LITTLE = BURNT / 2
 MIB = 1 << 20
 

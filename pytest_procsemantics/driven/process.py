@@ -467,10 +467,11 @@ class Process:
 
     def burn(self, seconds: float) -> None:
         """Use the processor until the process's CPU-time clock has advanced by so much."""
-        memory = self.allocate(1 << 16)
+        size = 1 << 18  # as much as takes longer than the step that asks for it
+        memory = self.allocate(size)
         end = self.sys.clock_gettime(CLOCK_PROCESS_CPUTIME_ID) + seconds
         while self.sys.clock_gettime(CLOCK_PROCESS_CPUTIME_ID) < end:
-            self.sys.raw("getrandom", memory, 1 << 16, 0)
+            self.sys.raw("getrandom", memory, size, 0)
 
     # --- signals ---
 
