@@ -89,9 +89,7 @@ def checks(runs: pytest_runs.Runs, rounds: int) -> Iterator[Row]:
     """A check of twenty steps beside a test that does nothing."""
     plugins = (pytest_runs.PLUGIN, pytest_runs.FIXTURES)
     texts = (pytest_runs.CHECK, pytest_runs.TRIVIAL)
-    check, trivial = (
-        seconds * 1e6 for seconds in pytest_runs.each(runs, texts, plugins, (FEW, MANY), rounds)
-    )
+    check, trivial = pytest_runs.each(runs, texts, plugins, rounds)
     yield compared("a check of 20 steps", check, trivial, "a trivial test", "us", 3.0)
 
 
@@ -154,8 +152,8 @@ def guard(runs: pytest_runs.Runs, rounds: int) -> Iterator[Row]:
     """What leak_guard adds to a test on a machine with many processes."""
     texts, plugins = (pytest_runs.GUARDED, pytest_runs.TRIVIAL), (pytest_runs.PLUGIN,)
     with programs.crowd(CROWD):
-        guarded, trivial = pytest_runs.each(runs, texts, plugins, (FEW, MANY), rounds)
-    added = (guarded - trivial) * 1e3
+        guarded, trivial = pytest_runs.each(runs, texts, plugins, rounds)
+    added = (guarded - trivial) / 1e3
     yield compared("leak_guard for each test", added, GUARD_LIMIT, "allowed", "ms", 1.0)
 
 
@@ -187,7 +185,7 @@ def rows(arguments: argparse.Namespace) -> Iterator[Row]:
         if not only or "root" in only:
             yield from roots(folder, rounds)
         if not only or "check" in only:
-            yield from checks(runs, max(rounds // 20, 1))
+            yield from checks(runs, max(rounds // 2, 1))
         if not only or "idle" in only:
             yield from idle(runs, max(rounds // 10, 1))
         if not only or "spawn" in only:
@@ -195,7 +193,7 @@ def rows(arguments: argparse.Namespace) -> Iterator[Row]:
         if (not only or "vfork" in only) and why_not("vfork") is None:
             yield from frozen(folder, rounds)
         if not only or "guard" in only:
-            yield from guard(runs, max(rounds // 20, 1))
+            yield from guard(runs, max(rounds // 4, 1))
     if not only or "growth" in only:
         yield from growths(arguments.count)
     if not only or "suite" in only:

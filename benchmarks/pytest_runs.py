@@ -1,17 +1,17 @@
-"""Runs of pytest in a fresh interpreter and folder, measured by the processor time that they take.
+"""Runs of pytest in a fresh interpreter and folder.
 
 Only the plugins that are named are loaded, so that nothing of the environment is measured.
 """
 
 from __future__ import annotations
 
-import math
 import os
-import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from benchmarks import programs, turns
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGIN = "pytest_procsemantics.plugin"
@@ -89,17 +89,6 @@ class Runs:
             options += ["-p", plugin]
         return [sys.executable, "-m", "pytest", *options, str(path)]
 
-    def seconds(self, path: Path, *plugins: str) -> float:
-        """Processor time of one run with all its children.
-
-        Raises:
-            Failed: with what it printed.
-        """
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        self.output(self.command(path, *plugins))
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-
     def output(self, command: list[str]) -> str:
         """What a run prints.
 
@@ -114,24 +103,20 @@ class Runs:
         return done.stdout
 
 
-def each(
-    runs: Runs,
-    texts: tuple[str, ...],
-    plugins: tuple[str, ...],
-    counts: tuple[int, int],
-    rounds: int,
-) -> list[float]:
-    """Seconds that one more test adds to a run, for each kind of test.
+def each(runs: Runs, texts: tuple[str, ...], plugins: tuple[str, ...], rounds: int) -> list[float]:
+    """Microseconds that one more test adds to a run, its collection included, for each kind of test.
 
-    The least of many runs of each length, by turns: the difference of two single runs may even be negative.
+    All kinds are in one run, by turns: the difference of two runs is one of two moments of the machine.
     """
-    least = {(text, count): math.inf for text in texts for count in counts}
-    for _ in range(rounds):
-        for text, count in least:
-            seen = runs.seconds(runs.file(text, count), *plugins)
-            least[text, count] = min(least[text, count], seen)
-    few, many = counts
-    return [(least[text, many] - least[text, few]) / (many - few) for text in texts]
+    paths = [runs.file(text, rounds * turns.EACH) for text in texts]
+    command = runs.command(paths[0], *plugins, "benchmarks.turns")
+    lines = runs.output([*command, *map(str, paths[1:])]).splitlines()
+    seen = {
+        line.split()[1]: list(map(float, line.split()[2:]))
+        for line in lines
+        if line.startswith("turn ")
+    }
+    return [seen[path.name][0] + programs.undisturbed(seen[path.name][1:]) for path in paths]
 
 
 def conformance_seconds() -> tuple[float, str]:
