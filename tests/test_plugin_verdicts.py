@@ -309,6 +309,17 @@ def test_an_entry_that_is_over_is_stale(run: Run, pytester: pytest.Pytester) -> 
     )
 
 
+def test_an_entry_of_what_happens_sometimes_is_never_stale(
+    run: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makefile(".toml", known=BASELINE + "sometimes = true\n")
+    make_checks(pytester, {name: CHECKS[name] for name in ("conforms", "deviates")})
+    result = run("--procsem-baseline=known.toml", "--junitxml=out.xml")
+    assert result.ret == 0
+    result.assert_outcomes(passed=1, xfailed=1)
+    assert "procsem.baseline" not in properties_of(pytester)["test_conforms"]
+
+
 def test_runxfail_takes_every_baseline_away(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makefile(".toml", known=BASELINE)
     make_checks(pytester, {"deviates": CHECKS["deviates"]})

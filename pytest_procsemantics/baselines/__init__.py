@@ -30,8 +30,9 @@ class KnownDeviation:
     """One entry: `clauses` are not kept, `seen` happens instead, all for one reason.
 
     `checks` are the tests that see it, by name, with or without their parameters in brackets; none:
-    every check of the clauses. With `lost` the target as a whole does not survive it. `witness` is
-    an independent program that shows the same, as a path below conformance/witnesses/ with its
+    every check of the clauses. With `lost` the target as a whole does not survive it. With
+    `sometimes` chance decides, and a check that conforms makes no stale entry. `witness` is an
+    independent program that shows the same, as a path below conformance/witnesses/ with its
     arguments.
     """
 
@@ -40,6 +41,7 @@ class KnownDeviation:
     reason: str
     checks: tuple[str, ...] = ()
     lost: bool = False
+    sometimes: bool = False
     witness: str | None = None
 
     def is_of(self, check: str) -> bool:
@@ -169,6 +171,7 @@ def _problems_of_entry(entry: Mapping[str, Any], where: str, owned: bool) -> Ite
         "seen": Key(str),
         "reason": Key(str),
         "lost": Key(bool, needed=False),
+        "sometimes": Key(bool, needed=False),
         "witness": Key(str, needed=owned),  # what we say of others, anyone must be able to confirm
     }
     yield from problems_of_table(entry, keys, where)
