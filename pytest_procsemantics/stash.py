@@ -27,6 +27,8 @@ TERMINAL: pytest.StashKey[int] = pytest.StashKey()
 
 # In item.stash, for checks only.
 CLAUSES: pytest.StashKey[tuple[Clause, ...]] = pytest.StashKey()  # collection -> fixtures, report
+# Its name where --procsem-prove has put into that what is told. -> report
+NAME: pytest.StashKey[str] = pytest.StashKey()
 LIE: pytest.StashKey[str] = pytest.StashKey()  # --procsem-prove -> report; the name of the lie told
 # What came of it in the call phase, before pytest's report of it: values of procsem.noticed and procsem.by.
 CAME: pytest.StashKey[tuple[str, str]] = pytest.StashKey()  # within lies.prove

@@ -263,6 +263,39 @@ def test_a_deviation_of_an_old_kernel_is_no_notice(run: Run, pytester: pytest.Py
     result.stdout.fnmatch_lines(["  fork is clone(CLONE_VM|SIGCHLD) *1        0            1"])
 
 
+DEVIATES_IN_A_CASE = """
+@pytest.mark.parametrize("value", [1, 2], ids=["one", "two"])
+@IS_COPIED
+@lie(SHARES_MEMORY)
+def test_of_cases(target, value):
+    parent = target.new_process()
+    cell = parent.allocate(8)
+    parent.store(cell, 1)
+    parent.fork().store(cell, 3)
+    assert parent.load(cell) == value
+"""
+
+KNOWN_IN_A_CASE = """
+[[deviation]]
+clause = "fork.2/memory-is-copied"
+checks = ["test_of_cases[two]"]
+seen = "it is 1"
+reason = "a test of the plugin"
+"""
+
+
+@needs_driving
+def test_a_deviation_that_is_known_of_one_case_is_known_to_the_proof(
+    run: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makeconftest(CONFTEST)
+    pytester.makefile(".toml", known=KNOWN_IN_A_CASE)
+    pytester.makepyfile(HEAD + DEVIATES_IN_A_CASE)
+    result = run("--procsem-prove", "--procsem-baseline=known.toml")
+    assert result.ret == 0
+    result.assert_outcomes(passed=3, xfailed=1)
+
+
 def test_a_lie_that_never_ended_was_not_noticed() -> None:
     shown = list(lines([Telling("test_it.py::test_crash[lie: x]", "x")], {}))
     assert "did not end, so not noticed: test_it.py::test_crash[lie: x]" in shown

@@ -177,8 +177,7 @@ def gives_up_the_terminal(image: Process) -> None:
 @lie(changed("the controlling terminal", gives_up_the_terminal))
 def test_the_controlling_terminal_stays(parent: Process, observer: Observer) -> None:
     leader = parent.fork("leader")
-    leader.sys.setsid()
-    leader.sys.openat(AT_FDCWD, leader.new_terminal(), O_RDWR)
+    leader.lead_session()
     before = observer.stat(leader)[TTY_NUMBER]
     leader.execve()
     assert observer.stat(leader)[TTY_NUMBER] == before != "0"

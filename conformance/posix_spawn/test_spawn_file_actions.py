@@ -20,7 +20,6 @@ from pytest_procsemantics.driven.constants import (
     O_CREAT,
     O_DIRECTORY,
     O_RDONLY,
-    O_RDWR,
     O_WRONLY,
     P_ALL,
     RLIMIT_NOFILE,
@@ -67,8 +66,7 @@ def take_all_numbers(process: Process) -> int:
 def with_a_terminal(program: Process) -> tuple[Process, int]:
     """A leader of a session, and the terminal that it controls."""
     leader = program.lib.fork("leader")
-    leader.sys.setsid()
-    return leader, leader.sys.openat(AT_FDCWD, leader.new_terminal(), O_RDWR)
+    return leader, leader.lead_session()
 
 
 def foreground(process: Process, terminal: int) -> int:

@@ -7,10 +7,8 @@ from typing import Any
 from pytest_procsemantics import Process, clause
 from pytest_procsemantics.driven import Observer, Step
 from pytest_procsemantics.driven.constants import (
-    AT_FDCWD,
     CLONE_VFORK,
     CLONE_VM,
-    O_RDWR,
     SIG_IGN,
     SIGCHLD,
     SIGKILL,
@@ -96,8 +94,7 @@ def test_a_child_in_the_background_is_stopped_when_it_reads_the_terminal(
     parent: Process, observer: Observer
 ) -> None:
     leader = parent.fork("leader")
-    leader.sys.setsid()
-    terminal = leader.sys.openat(AT_FDCWD, leader.new_terminal(), O_RDWR)
+    terminal = leader.lead_session()
     worker = leader.fork("worker")
     worker.sys.setpgid(0, 0)
     child = worker.vfork()

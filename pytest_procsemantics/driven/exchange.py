@@ -235,7 +235,7 @@ class Exchange(abc.ABC):
         process.images += 1
         if process.program:
             process.settle(None)
-        if not process.outstanding or not process.outstanding[0].name.startswith("exec"):
+        if not process.outstanding or "exec" not in process.outstanding[0].name:
             raise self._nonsense(f"a new image of {process} that nobody asked for")
         # A successful exec has no answer: the new image's first word stands for it.
         step = process.outstanding.popleft()
@@ -299,10 +299,14 @@ class Exchange(abc.ABC):
                 f"{step.process} says that it made {step.result}, which never said a word"
             )
 
-    def wait_for_first_word(self, process: Process) -> None:
-        """Wait until a new process has said its first word, whatever becomes of its maker."""
+    def wait_for_first_word(self, process: Process, step: Step) -> None:
+        """Wait until a new process has said its first word, or the step of its maker is answered; that may end first."""
         __tracebackhide__ = True
-        self._wait(lambda: bool(process.pid), None, lambda: f"the first word of {process}")
+        self._wait(
+            lambda: bool(process.pid) or step.state == Step.DONE,
+            None,
+            lambda: f"the first word of {process}",
+        )
 
     def wait_for_end(self, process: Process, timeout: float | None = None) -> int | None:
         """Wait until the hub has seen a process's end; gives its wait status where the hub reaped it."""

@@ -42,6 +42,8 @@ LONG = {
 # These give an error's number, 0 for success; all others -1 with the number in errno.
 ERROR_GIVEN = ("posix_spawn", "pthread_", "pidfd_spawn")
 NO_ERROR = {"pthread_equal"}
+# These lead to a new image.
+EXECS = ("execl", "execle", "execlp", "execv", "execve", "execveat", "execvp", "execvpe", "fexecve")
 ENDS = ("exit", "_exit", "_Exit", "quick_exit", "abort", "pthread_exit")
 
 # <spawn.h> and <pthread.h>; glibc and musl have the same.
@@ -93,8 +95,9 @@ class Library:
     """The functions of one driven process; see the module.
 
     Arguments are those of `sys`, and lists of texts. A function that fails raises CallFailed, in whichever way it says
-    so; with Out arguments the value is (result, bytes, ...). `process.lib` waits for each answer, `process.post.lib`
-    gives a Step, or a Birth, at once.
+    so; with Out arguments the value is (result, bytes, ...). The functions of exec(3) lead to an agent, and the value is
+    this process in its new image. `process.lib` waits for each answer, `process.post.lib` gives a Step, or a Birth, at
+    once.
     """
 
     def __init__(self, process: Process, waits: bool = True) -> None:
@@ -120,6 +123,8 @@ class Library:
         step = self._call(self.actual(Function(name, args)))
         if not self._waits:
             return step
+        if name in EXECS:
+            return self._process.begin_image(step)
         if name not in ENDS:
             return step.arrives()
         self._process.target.wait_for_end(self._process)
@@ -300,9 +305,7 @@ class Library:
     def _welcomed(self, name: str) -> Process:
         """A child to be: the next agent that nobody waits for takes its slot."""
         child = self._expect(name, self._process)
-        kind = wire.Request.WELCOME
-        welcome = wire.REQUEST.pack(child.slot, wire.REQUEST_SIZE, kind, 0, 0, 0, 0, 0, *UNUSED[5])
-        self._process.target.send(welcome)
+        self._process.target.send(wire.welcome(child.slot))
         return child
 
     def _born(self, birth: LibraryBirth) -> Any:
@@ -352,6 +355,8 @@ class Library:
         layout = _layout(function.args, process._data_address)
 
         def value(_: int, outs: tuple[bytes, ...]) -> Any:
+            if not outs[0]:  # a new image's first word stands for the answer
+                return None
             result = self._outcome(name, *OUTCOME.unpack(outs[0]))
             given = (result, *outs[1:]) if outs[1:] else result
             return decode(given) if decode else given
@@ -362,8 +367,10 @@ class Library:
             function.args,
             layout.words[1:],
             number=number,
+            child=process.slot if name in EXECS else 0,
             out=layout.out,
             data=layout.data,
+            behind=wire.welcome(process.slot, process.own_pid) if name in EXECS else b"",
             decode=split(layout.spans, value),
         )
 
@@ -401,16 +408,17 @@ class LibraryBirth(Birth):
         """As Birth.begin; what the function's value says counts as well as the first word."""
         __tracebackhide__ = True
         child, target = self.child, self.child.target
-        if not self.suspends:
+        is_daemon = self.step.name == "daemon"
+        if is_daemon:
+            target.wait_for_first_word(child, self.step)
+        if not self.suspends or (is_daemon and not child.pid):
             try:
                 self.step.arrives()
             except CallFailed:
                 child.ended = True  # and its welcome must greet nobody else
                 target.free_slot(child.slot)
                 raise
-        if self.step.name == "daemon":
-            target.wait_for_first_word(child)
-        else:
+        if not is_daemon:
             target.wait_for_birth(self)
         self.library.born(child)
         return child

@@ -173,7 +173,7 @@ class Process:
         step = self.target.new_step(self, name, shown, decode)
         step.size = size
         head = wire.REQUEST.pack(
-            self.slot | (wire.EXECUTES if kind == wire.Request.EXEC else 0),
+            self.slot | (wire.EXECUTES if kind == wire.Request.EXEC or child == self.slot else 0),
             wire.REQUEST_SIZE + len(data) + -len(data) % 8,
             kind,
             step.serial,
@@ -386,9 +386,6 @@ class Process:
             argv = () if isinstance(file, int) else [file]
         addresses, data = image_arguments(self, self._data_address, file, argv, envp)
         words = addresses if call == "execve" else [dirfd, *addresses, flags]
-        welcome = wire.REQUEST.pack(
-            self.slot, wire.REQUEST_SIZE, wire.Request.WELCOME, 0, 0, 0, 0, self.own_pid, *UNUSED[5]
-        )
         shown = (file, argv, envp)
         return self.ask(
             wire.Request.EXEC,
@@ -397,7 +394,7 @@ class Process:
             words,
             number=self.sys.number(call),
             data=data,
-            behind=welcome,
+            behind=wire.welcome(self.slot, self.own_pid),
         )
 
     # --- memory ---
@@ -464,6 +461,13 @@ class Process:
         self.sys.ioctl(master, TIOCSPTLCK, bytes(4))
         _, number = self.sys.ioctl(master, TIOCGPTN, Out(4))
         return f"/dev/pts/{int.from_bytes(number, 'little')}"
+
+    def lead_session(self) -> int:
+        """Begin a session with a terminal of its own, and give its descriptor. The terminal lasts while this process
+        has the other side open. Source: setsid(2), ioctl_tty(2).
+        """
+        self.sys.setsid()
+        return int(self.sys.openat(AT_FDCWD, self.new_terminal(), O_RDWR))
 
     def burn(self, seconds: float) -> None:
         """Use the processor until the process's CPU-time clock has advanced by so much."""

@@ -91,6 +91,16 @@ def padded(payload: bytes) -> bytes:
     return payload + bytes(-len(payload) % 8)
 
 
+def welcome(slot: int, pid: int = 0) -> bytes:
+    """The frame by which a new image takes a slot; who asks for an exec sends it behind.
+
+    Args:
+        slot: of the process that gets the image, or that it is to be.
+        pid: as the process sees it; 0: the next agent that nobody waits for takes it.
+    """
+    return REQUEST.pack(slot, REQUEST_SIZE, Request.WELCOME, 0, 0, 0, 0, pid, 0, 0, 0, 0, 0)
+
+
 @dataclass(frozen=True)
 class Greeting:
     """What the agent says of itself and of the target; addresses are equal in every image of it."""

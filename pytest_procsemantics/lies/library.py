@@ -12,6 +12,11 @@ from pytest_procsemantics.driven.process import Process
 from pytest_procsemantics.lies.generic import Liar, Lie
 
 NOTHING = "sched_yield"  # gives 0, and looks at no argument
+Names = str | tuple[str, ...]  # of one function or of several
+
+
+def _is_of(name: str, functions: Names) -> bool:
+    return name == functions if isinstance(functions, str) else name in functions
 
 
 class LyingLibrary(Library):
@@ -34,11 +39,11 @@ def _with_library(name: str, library: type[LyingLibrary], hangs: bool = False) -
 
 
 def _calling(
-    name: str, function: str, change: Callable[[Function], Function], hangs: bool = False
+    name: str, function: Names, change: Callable[[Function], Function], hangs: bool = False
 ) -> Lie:
     class Lying(LyingLibrary):
         def actual(self, asked: Function) -> Function:
-            if asked.name != function:
+            if not _is_of(asked.name, function):
                 return asked
             changed = change(asked)
             if changed != asked:
@@ -65,13 +70,13 @@ def function_becomes(
     return _calling(f"{function} is {other}", function, change, hangs)
 
 
-def function_given(name: str, function: str, index: int, value: Any, hangs: bool = False) -> Lie:
+def function_given(name: str, function: Names, index: int, value: Any, hangs: bool = False) -> Lie:
     """A function gets another argument.
 
     Args:
         name: what that comes to.
-        function: its name.
-        index: which argument, from 0; posix_spawn's are those of C.
+        function: its name, or those of several that are meant.
+        index: which argument, from 0; posix_spawn's are those of C. Negative: from the end.
         value: the argument, or what makes it of the one that the check gave.
         hangs: as Lie.hangs.
     """
@@ -89,25 +94,25 @@ WITHOUT_ATTRIBUTES = function_given("without attributes", "posix_spawn", 3, 0)
 
 
 def before_function(
-    name: str, function: str, act: Callable[[Process], object], hangs: bool = False
+    name: str, function: Names, act: Callable[[Process], object], hangs: bool = False
 ) -> Lie:
     """Whoever calls a function does something just before."""
 
     class Lying(LyingLibrary):
         def actual(self, asked: Function) -> Function:
-            if asked.name == function:
+            if _is_of(asked.name, function):
                 self.liar.does(act, self._process)
             return asked
 
     return _with_library(name, Lying, hangs)
 
 
-def function_reports(name: str, function: str, change: Callable[[int], int]) -> Lie:
+def function_reports(name: str, function: Names, change: Callable[[int], int]) -> Lie:
     """A function does as it should and gives another int; for clauses of kind return and refuse only."""
 
     class Lying(LyingLibrary):
         def _outcome(self, called: str, result: int, errno: int) -> int:
-            if called == function:
+            if _is_of(called, function):
                 self.liar.tell()
                 result = change(result)
             return super()._outcome(called, result, errno)

@@ -81,6 +81,7 @@ class Proof:
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         """Note which lie an item tells: it says nothing about the target."""
+        item.stash[stash.NAME] = item.name.replace("[truth-", "[", 1).replace("[truth]", "", 1)
         told = _told(item)
         if told:
             item.stash[stash.LIE] = told.name

@@ -128,17 +128,32 @@ static void load(struct answer *answer, uint32_t slot, long address, long length
 
 /* --- steps --- */
 
-/* The exec waits until its welcome is there, else a fast new image would look for it in vain. */
-static int64_t exec(const struct request *request, uint32_t slot)
+/* Whoever execs waits until its welcome is there, else a fast new image would look for it in vain.
+ */
+static void await_welcome(uint32_t slot)
 {
-	const int64_t *args = request->args;
 	char first;
-	int64_t result;
 
 	while (call6(SYS_recvfrom, DOWN(slot), (long)&first, 1, MSG_PEEK, 0, 0) == -EINTR)
 		;
+}
+
+/* Still here: the welcome has nobody to greet. */
+static void drop_welcome(uint32_t slot)
+{
+	char first;
+
+	next_packet(slot, (long)&first, 1);
+}
+
+static int64_t exec(const struct request *request, uint32_t slot)
+{
+	const int64_t *args = request->args;
+	int64_t result;
+
+	await_welcome(slot);
 	result = call6(request->number, args[0], args[1], args[2], args[3], args[4], args[5]);
-	next_packet(slot, (long)&first, 1); /* still here: the welcome has nobody to greet */
+	drop_welcome(slot);
 	return result;
 }
 
@@ -241,12 +256,18 @@ static long serve(uint32_t slot)
 				result = 0;
 				break;
 			}
-			uint32_t child = request->child <= SLOTS ? request->child : 0;
+			/* Its own slot: the function is to lead to an image that takes it. */
+			int is_exec = request->child == slot;
+			uint32_t child = is_exec || request->child > SLOTS ? 0 : request->child;
 
+			if (is_exec)
+				await_welcome(slot);
 			result = ((function *)request->number)(args[0], args[1], args[2], args[3],
 							       args[4], args[5]);
 			if (child && (int)result == 0)
 				return begin_child(child);
+			if (is_exec)
+				drop_welcome(slot);
 			if (child)
 				result = (int)result == -1 ? -errno : (int)result;
 			else

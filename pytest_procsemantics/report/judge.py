@@ -169,7 +169,7 @@ class Judge:
         """The first entry of a baseline for this check, with the baseline and the clause."""
         for baseline in self._baselines:
             for clause in clauses:
-                if entry := baseline.known(clause.id, item.name):
+                if entry := baseline.known(clause.id, item.stash.get(stash.NAME, item.name)):
                     return baseline.source, clause.id, entry
         return None
 

@@ -10,6 +10,7 @@ import pytest
 from pytest_procsemantics import native
 from pytest_procsemantics.driven import (
     CallFailed,
+    Ended,
     Exit,
     Out,
     Process,
@@ -157,3 +158,31 @@ def test_a_target_that_can_not_load_it_is_unsupported(
     monkeypatch.setattr(library_start, "_image", lambda machine: b"#!/nonexistent\n")
     with pytest.raises(Unsupported, match=r"libc \(execve for the helper program: ENOENT\)"):
         start_library(target.new_process())
+
+
+def test_a_function_of_exec_leads_to_an_image_that_is_driven(program: Process) -> None:
+    agent = program.target.agent_path
+    assert program.lib.execl(agent, "zero", "one", 0) is program
+    assert (program.images, program.initial().argv) == (2, [b"zero", b"one"])
+
+
+def test_a_function_of_exec_that_fails_leaves_no_welcome(program: Process) -> None:
+    with fails(ENOENT):
+        program.lib.execv("/none", ["zero"])
+    assert program.lib.getpid() == program.pid
+    program.lib.execv(program.target.agent_path, ["zero"])
+    assert program.sys.getpid() == program.pid
+
+
+def test_a_thread_that_execs_by_a_function_ends_the_others(
+    target: Target, program: Process
+) -> None:
+    thread = program.lib.pthread_create()
+    thread.lib.execv(target.agent_path, ["zero"])
+    assert thread.sys.gettid() == thread.pid
+    target.wait_for_end(program)
+
+
+def test_a_function_of_exec_that_leads_elsewhere_ends_the_process(program: Process) -> None:
+    with pytest.raises(Ended):
+        program.lib.execv("/bin/true", ["true"])

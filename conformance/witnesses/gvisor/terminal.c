@@ -2,7 +2,7 @@
  * gVisor's job control. The pages say: /proc/PID/stat names the controlling terminal; the end of a
  * session's leader takes the terminal away and sends SIGHUP to the foreground; a stopped group that
  * becomes orphaned gets SIGHUP and SIGCONT; a process in the background that reads the terminal is
- * stopped.
+ * stopped; /dev/tty is the controlling terminal.
  */
 #define _GNU_SOURCE
 #include "../facts.h"
@@ -58,6 +58,21 @@ static int stat_of_leader(void)
 static int no_terminal_in_stat(void)
 {
 	return in_child(stat_of_leader);
+}
+
+static int tty_of_leader(void)
+{
+	int master, tty;
+
+	new_terminal(&master);
+	tty = open("/dev/tty", O_RDWR);
+	printf("open of /dev/tty: %s\n", tty < 0 ? strerror(errno) : "success");
+	return tty < 0 && errno == EIO;
+}
+
+static int no_dev_tty(void)
+{
+	return in_child(tty_of_leader);
 }
 
 /* A child in the foreground waits for SIGHUP, at most a moment after the leader's end. */
@@ -146,6 +161,7 @@ int main(int argc, char **argv)
 {
 	static const struct fact facts[] = {
 		{"tty-in-stat", no_terminal_in_stat},
+		{"dev-tty", no_dev_tty},
 		{"hangup", no_hangup},
 		{"orphaned-group", no_continuation},
 		{"background-reader", no_stop_of_readers},
