@@ -40,6 +40,7 @@ from pytest_procsemantics.lies import (
 )
 
 SS_DISABLE = 2  # <signal.h>
+KEPT, NOBODY = -1, 65534
 PROCESS_SCOPE = 1
 UNKNOWN = 99
 
@@ -254,6 +255,14 @@ def test_group_and_session_are_shared(program: Process) -> None:
     child = program.lib.fork()
     child.lib.pthread_create().sys.setsid()
     assert child.sys.getsid(0) == child.sys.getpgid(0) == child.pid
+
+
+@clause("pthread_create.3/credentials-change-all-threads")
+@lie(function_does_nothing("setresuid"))
+def test_the_library_changes_the_ids_of_all_threads(program: Process) -> None:
+    thread = program.lib.pthread_create()
+    thread.lib.setresuid(KEPT, NOBODY, KEPT)
+    assert program.sys.getresuid().effective == NOBODY
 
 
 @clause("pthread_create.3/nice-is-inherited")

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from pytest_procsemantics import Process, Target, clause
 from pytest_procsemantics.driven import Exit, Out, fails
-from pytest_procsemantics.driven.constants import EBUSY, EDEADLK, EINVAL, P_PID, WEXITED, WNOHANG
+from pytest_procsemantics.driven.constants import (
+    EBUSY,
+    EDEADLK,
+    EINVAL,
+    P_PID,
+    SIG_BLOCK,
+    SIG_UNBLOCK,
+    SIGUSR1,
+    WEXITED,
+    WNOHANG,
+)
 from pytest_procsemantics.lies import (
     before_function,
     function_becomes,
@@ -98,6 +108,20 @@ def test_threads_do_not_outlive_the_process(program: Process) -> None:
     assert child.wait_for_exit() == Exit(3)
 
 
+@clause("pthread_join.3/cancelled-joiner-leaves-target-joinable")
+@lie(function_does_nothing("pthread_join", hangs=True))
+def test_when_the_joiner_is_cancelled_the_thread_stays_joinable(
+    program: Process, target: Target
+) -> None:
+    thread, joiner = program.lib.pthread_create(), program.lib.pthread_create(name="joiner")
+    joiner.post.lib.pthread_join(handle(thread), 0)
+    target.observer.wait_for_state(joiner, "S")
+    program.lib.pthread_cancel(handle(joiner))
+    target.wait_for_end(joiner)
+    thread.lib.leave(5)
+    assert program.lib.pthread_join(handle(thread), Out(8)) == (0, word(5))
+
+
 @clause("pthread_detach.3/returns-zero", "pthread_detach.3/marks-detached")
 @lie(function_does_nothing("pthread_detach", hangs=True))
 def test_a_detached_thread_runs_on_and_cannot_be_joined(program: Process) -> None:
@@ -154,6 +178,34 @@ def test_descriptors_of_an_ended_thread_stay_open(program: Process) -> None:
     thread.sys.dup3(0, 40, 0)
     thread.lib.pthread_exit(0)
     assert program.sys.close(40) == 0
+
+
+@clause("pthread_exit.3/mutexes-not-released")
+@lie(function_does_nothing("pthread_mutex_lock"))
+def test_a_mutex_of_an_ended_thread_stays_locked(program: Process) -> None:
+    mutex = program.allocate(64)
+    thread = program.lib.pthread_create()
+    thread.lib.pthread_mutex_lock(mutex)
+    thread.lib.pthread_exit(0)
+    with fails(EBUSY):
+        program.lib.pthread_mutex_trylock(mutex)
+
+
+@clause("pthread_exit.3/blocked-signal-not-delivered-at-end")
+@lie(
+    before_function(
+        "it is unblocked",
+        "pthread_exit",
+        lambda thread: thread.sys.rt_sigprocmask(SIG_UNBLOCK, {SIGUSR1}),
+    )
+)
+def test_a_blocked_signal_is_not_delivered_while_the_thread_ends(program: Process) -> None:
+    program.lib.signal(SIGUSR1, program.lib.handler(1))
+    thread = program.lib.pthread_create()
+    thread.sys.rt_sigprocmask(SIG_BLOCK, {SIGUSR1})
+    thread.sys.tgkill(thread.own_pid, thread.tid, SIGUSR1)
+    thread.lib.pthread_exit(0)
+    assert program.lib.noted() == []
 
 
 @clause("pthread_exit.3/atexit-not-run-at-thread-end")
