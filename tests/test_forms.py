@@ -8,6 +8,7 @@ import platform
 import signal
 import socket
 import stat
+import struct
 import sys
 import threading
 import time
@@ -23,12 +24,15 @@ from pytest_procsemantics.driven.forms import (
     FORMS,
     Disposition,
     Lock,
+    PidfdInfo,
     SchedAttr,
+    SigInfo,
     Timer,
     TimerEvent,
     capability,
 )
 from pytest_procsemantics.driven.forms.form import open_flags
+from pytest_procsemantics.driven.forms.signals import siginfo
 
 HERE = platform.machine()
 if sys.platform != "linux" or HERE not in NUMBERS:
@@ -69,6 +73,8 @@ SAMPLES: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("write", "bind", "connect", "sendto"), (1, b"x")),
     **dict.fromkeys(("pwrite64", "pwrite"), (1, b"x", 0)),
     **dict.fromkeys(("shmat", "getrandom"), (1,)),
+    **dict.fromkeys(("pselect6", "select"), ({3}, 0)),
+    "pidfd_send_signal": (3, 10),
     "setrlimit": (7, (1, 2)),
     "setgroups": ([1],),
     "sched_setaffinity": (0, {0}),
@@ -300,6 +306,38 @@ def test_epoll_and_eventfd() -> None:
     finally:
         os.close(epoll)
         os.close(counter)
+
+
+def test_select_gives_what_can_be_read() -> None:
+    reader, writer = here("pipe")
+    try:
+        assert here("select", {reader, writer}, 0) == set()
+        here("write", writer, b"x")
+        assert here("pselect6", {reader, writer}) == {reader}
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_a_pidfd_takes_a_signal_with_its_information() -> None:
+    pidfd = os.pidfd_open(os.getpid())
+    try:
+        assert here("pidfd_send_signal", pidfd, 0) == 0
+    finally:
+        os.close(pidfd)
+    sent = SigInfo(77, 88, c.SIGUSR1, c.SI_QUEUE, 1234, 1234)
+    information = FORMS["pidfd_send_signal"](HERE, pidfd, c.SIGUSR1, sent).args[2]
+    assert isinstance(information, bytes)
+    assert siginfo(information) == sent
+
+
+def test_what_a_kernel_tells_of_a_pidfd() -> None:
+    made = FORMS["ioctl"](HERE, 3, c.PIDFD_GET_INFO, c.PIDFD_INFO_EXIT)
+    asked = made.args[2]
+    assert isinstance(asked, Out)
+    assert asked.size == c.PIDFD_GET_INFO >> 16 & 0x3FFF
+    memory = struct.pack("<2Q13I", *range(15)).ljust(asked.size, b"\0")
+    assert made.decode(0, (memory,)) == PidfdInfo(*range(15))
 
 
 def test_sockets() -> None:

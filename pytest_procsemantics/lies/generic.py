@@ -220,11 +220,11 @@ def allocations(process: Process) -> list[tuple[int, int]]:
     ]
 
 
-def opened(child: Process) -> list[int]:
-    """The descriptors of the files that a process's maker has opened, for lies about them."""
+def opened(child: Process, by: str = "openat") -> list[int]:
+    """The descriptors that a process's maker got from a system call, for lies about them."""
     maker = child.creation.process if child.creation else child
     steps = [event for event in child.target.transcript.events if isinstance(event, Step)]
-    mine = [step for step in steps if step.name == "openat" and step.process is maker]
+    mine = [step for step in steps if step.name == by and step.process is maker]
     return list(dict.fromkeys(step.result for step in mine))
 
 
@@ -323,6 +323,19 @@ def passes(name: str, call: str, index: int, change: Any, hangs: bool = False) -
             return super().ask_call(name, number, args, decode)
 
     return Lie(name, Lying, hangs)
+
+
+def acts_on_caller(call: str, hangs: bool = False) -> Lie:
+    """A system call whose first argument names a process takes its caller instead."""
+
+    class Lying(Liar):
+        def ask_call(self, name: str, number: int, args: Any, decode: Any = None) -> Step:
+            if name == call and args[0] != self.own_pid:
+                self.tell()
+                args = (self.own_pid, *args[1:])
+            return super().ask_call(name, number, args, decode)
+
+    return Lie(f"{call} takes the caller", Lying, hangs)
 
 
 def reports(name: str, call: str, change: Callable[[Any], Any]) -> Lie:

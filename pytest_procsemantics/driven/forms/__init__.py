@@ -10,6 +10,7 @@ path is bytes, str, or the address of one in the target.
 # Each module enters its forms into FORMS
 from pytest_procsemantics.driven.forms import memory as _memory
 from pytest_procsemantics.driven.forms.files import Lock as Lock
+from pytest_procsemantics.driven.forms.files import PidfdInfo as PidfdInfo
 from pytest_procsemantics.driven.forms.form import FORMS as FORMS
 from pytest_procsemantics.driven.forms.form import Form as Form
 from pytest_procsemantics.driven.forms.identity import Capabilities as Capabilities

@@ -26,6 +26,8 @@ from pytest_procsemantics.driven.forms.timers import timespec
 FLOCK = struct.Struct("<hh4xqqi4x")
 DIRENT = struct.Struct("<QqHB")  # d_ino, d_off, d_reclen, d_type; the name follows
 POLLFD = struct.Struct("<ihh")
+PIDFD_INFO = struct.Struct("<QQ11IiI20x")  # as long as PIDFD_GET_INFO says
+SET_OF_FDS = 128  # bytes of select's, which has 1024
 LOCK_COMMANDS = {c.F_GETLK, c.F_SETLK, c.F_SETLKW, c.F_OFD_GETLK, c.F_OFD_SETLK, c.F_OFD_SETLKW}
 INT_READ = {c.TIOCGPGRP, c.TIOCGSID, c.FIONREAD, c.NS_GET_OWNER_UID}  # ioctls that write one int
 INT_WRITTEN = {c.TIOCSPGRP, c.FIONBIO}  # ioctls that read one int
@@ -41,6 +43,28 @@ class Lock(NamedTuple):
     start: int = 0
     length: int = 0
     pid: int = 0
+
+
+class PidfdInfo(NamedTuple):
+    """What a kernel tells of the process of a pidfd: `mask` has the PIDFD_INFO_* bits of the fields
+    that it filled, the others are 0. `exit_code` is a wait status.
+    """
+
+    mask: int
+    cgroupid: int
+    pid: int
+    tgid: int
+    ppid: int
+    ruid: int
+    rgid: int
+    euid: int
+    egid: int
+    suid: int
+    sgid: int
+    fsuid: int
+    fsgid: int
+    exit_code: int
+    coredump_mask: int
 
 
 @form("pipe")
@@ -208,8 +232,12 @@ def fcntl(
 @form("ioctl")
 def ioctl(machine: str, fd: int, request: int, argument: int | bytes | Out = 0) -> Call:
     """Control a device: the result, or the int that TIOCGPGRP, TIOCGSID, FIONREAD and
-    NS_GET_OWNER_UID give; with an Out: (result, bytes). Source: ioctl(2).
+    NS_GET_OWNER_UID give; the PidfdInfo that PIDFD_GET_INFO gives, asked for by its mask; with an
+    Out: (result, bytes). Source: ioctl(2); linux/pidfd.h.
     """
+    if request == c.PIDFD_GET_INFO and isinstance(argument, int):
+        asked = Out(PIDFD_INFO.size, LONG.pack(argument))
+        return call("ioctl", fd, request, asked, decode=_pidfd_info)
     if request in INT_READ and argument == 0:
         return call("ioctl", fd, request, Out(4), decode=integer)
     if request in INT_WRITTEN and isinstance(argument, int):
@@ -217,6 +245,10 @@ def ioctl(machine: str, fd: int, request: int, argument: int | bytes | Out = 0) 
     if isinstance(argument, Out):
         return call("ioctl", fd, request, argument, decode=both)
     return call("ioctl", fd, request, argument)
+
+
+def _pidfd_info(result: int, memory: tuple[bytes, ...]) -> PidfdInfo:
+    return PidfdInfo(*PIDFD_INFO.unpack(memory[0]))
 
 
 @form("eventfd")
@@ -307,6 +339,29 @@ def _pollfds(watched: list[tuple[int, int]]) -> Out:
 
 def _polled(result: int, memory: tuple[bytes, ...]) -> list[tuple[int, int]]:
     return [(fd, happened) for fd, _, happened in POLLFD.iter_unpack(memory[0])]
+
+
+@form("pselect6", "select")
+def pselect6(machine: str, readers: set[int], timeout: float | None = None) -> Call:
+    """Wait until one of `readers` can be read, without end when `timeout` is None: set of those
+    that can. Source: select(2).
+    """
+    bits = sum(1 << fd for fd in readers).to_bytes(SET_OF_FDS, "little")
+
+    def decode(result: int, memory: tuple[bytes, ...]) -> set[int]:
+        ready = int.from_bytes(memory[0], "little")
+        return {fd for fd in readers if ready >> fd & 1}
+
+    return call(
+        "pselect6",
+        max(readers) + 1,
+        Out(SET_OF_FDS, bits),
+        None,
+        None,
+        timespec(timeout),
+        None,
+        decode=decode,
+    )
 
 
 @form("getrandom")

@@ -165,6 +165,19 @@ def rt_tgsigqueueinfo(
     return call("rt_tgsigqueueinfo", pid, tid, signal, _queued(signal, code, sender, uid, value))
 
 
+@form("pidfd_send_signal")
+def pidfd_send_signal(
+    machine: str, pidfd: int, signal: int, info: SigInfo | int | None = None, flags: int = 0
+) -> Call:
+    """Send a signal to the process of a pidfd, with `info` as it stands or at an address: 0.
+    Source: pidfd_send_signal(2).
+    """
+    if isinstance(info, SigInfo):
+        made = _queued(info.signo, info.code, info.pid, info.uid, info.value)
+        return call("pidfd_send_signal", pidfd, signal, made, flags)
+    return call("pidfd_send_signal", pidfd, signal, info, flags)
+
+
 def _queued(signal: int, code: int, pid: int, uid: int, value: int) -> bytes:
     return SIGINFO_VALUE.pack(signal, 0, code, pid, uid, value).ljust(SIGINFO_BYTES, b"\0")
 
