@@ -15,12 +15,14 @@ import pytest
 from pytest_procsemantics.driven import (
     AGENT,
     CallFailed,
+    Deviation,
     Ended,
     Exit,
     Out,
     Overdue,
     Process,
     Target,
+    fails,
     wire,
 )
 from pytest_procsemantics.driven.constants import (
@@ -36,8 +38,10 @@ from pytest_procsemantics.driven.constants import (
     EBADF,
     ECHILD,
     EFAULT,
+    EINVAL,
     EMFILE,
     ENOENT,
+    ESRCH,
     O_RDONLY,
     SIGCHLD,
     SIGCONT,
@@ -393,6 +397,16 @@ def test_arguments_too_long_for_a_packet_are_refused(parent: Process) -> None:
 
 
 # --- posting and waiting ---
+
+
+def test_a_call_may_fail_with_one_of_several_errnos(parent: Process) -> None:
+    with fails(EBADF, EINVAL):
+        parent.sys.close(99)
+    expected = "expected EINVAL or ESRCH"
+    with pytest.raises(Deviation, match=f"{expected}, the target gave"), fails(EINVAL, ESRCH):
+        parent.sys.close(99)
+    with pytest.raises(Deviation, match=f"{expected}, but the call"), fails(EINVAL, ESRCH):
+        parent.sys.getpid()
 
 
 def test_more_posts_than_can_be_outstanding(parent: Process) -> None:
