@@ -237,6 +237,32 @@ def test_checks_that_can_fail_are_green(run: Run, pytester: pytest.Pytester) -> 
     assert named(result) == {}
 
 
+KNOWN = """
+@IS_COPIED
+def test_known(target):
+    assert target.new_process() is None
+"""
+BASELINE = """
+[[deviation]]
+clause = "fork.2/memory-is-copied"
+checks = ["test_known"]
+seen = "no process"
+reason = "so it is here"
+"""
+
+
+@needs_driving
+def test_a_known_deviation_of_one_check_needs_no_lie(run: Run, pytester: pytest.Pytester) -> None:
+    """The others of the same clause need theirs."""
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(test_it=HEAD + GOOD + KNOWN)
+    baseline = pytester.makefile(".toml", baseline=BASELINE)
+    result = run("--procsem-prove", f"--procsem-baseline={baseline}")
+    assert result.ret == 0
+    result.assert_outcomes(passed=4, xfailed=1)
+    assert named(result) == {}
+
+
 OLD_KERNEL = """
 from pytest_procsemantics import stash
 

@@ -150,7 +150,9 @@ class Proof:
         return None
 
     def _is_known(self, test: pytest.Item) -> bool:
-        return any(baseline.known(one) for baseline in self._baselines for one in _ids(test))
+        return any(
+            baseline.known(one, test.name) for baseline in self._baselines for one in _ids(test)
+        )
 
 
 def _came_of(
