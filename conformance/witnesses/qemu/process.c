@@ -7,8 +7,10 @@
 #include "../facts.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -174,6 +176,15 @@ static int adjustments_after_unshare(void)
 	return value == 1;
 }
 
+/* A request that no driver knows is ENOTTY on Linux. */
+static int requests_are_refused(void)
+{
+	char information[88] = "";
+
+	return ioctl(open("/dev/null", O_RDONLY), _IOWR(0xff, 11, information), information) < 0 &&
+	       errno == ENOSYS;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct fact facts[] = {
@@ -187,6 +198,7 @@ int main(int argc, char **argv)
 		{"sub-reaper", no_sub_reaper},
 		{"thp-disable", no_thp_disable},
 		{"ptrace", no_ptrace},
+		{"requests", requests_are_refused},
 		{"waitid-nothing", some_is_not_stored},
 		{"fork-at-the-limit", fork_at_the_limit_dies},
 		{0},
