@@ -63,6 +63,15 @@ def like_fork_and_vfork(*ids: str, vfork: str = BUT_FOR_MEMORY) -> pytest.MarkDe
     return pytest.mark.parametrize("make", [first, second, *FORKS])
 
 
+def by_any_primitive(*ids: str, threads: bool = True) -> pytest.MarkDecorator:
+    """Let a check of these clauses make its child by each primitive, and a thread as well; like_fork where there is one
+    clause for fork and others say that clone does the same.
+    """
+    makes = [Process.fork, Process.vfork, Process.clone, Process.clone3, Process.thread]
+    cases = [pytest.param(make, id=make.__name__, marks=clause(*ids)) for make in makes]
+    return pytest.mark.parametrize("make", cases if threads else cases[:-1])
+
+
 def like_vfork(*ids: str) -> pytest.MarkDecorator:
     """Let a check make its child by vfork, which proves these clauses, by clone and by clone3."""
     first = pytest.param(Process.vfork, id="vfork", marks=clause(*ids))

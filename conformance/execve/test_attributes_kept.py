@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 
 from pytest_procsemantics import Process, clause
@@ -11,13 +10,6 @@ from pytest_procsemantics.driven.call import Out
 from pytest_procsemantics.driven.constants import (
     ADDR_NO_RANDOMIZE,
     AT_FDCWD,
-    BPF_ABS,
-    BPF_JEQ,
-    BPF_JMP,
-    BPF_K,
-    BPF_LD,
-    BPF_RET,
-    BPF_W,
     CLONE_NEWIPC,
     ECHILD,
     EPERM,
@@ -40,8 +32,6 @@ from pytest_procsemantics.driven.constants import (
     RLIMIT_CORE,
     RLIMIT_NOFILE,
     SCHED_BATCH,
-    SECCOMP_RET_ALLOW,
-    SECCOMP_RET_ERRNO,
     SECCOMP_SET_MODE_FILTER,
     SEM_UNDO,
     SIG_BLOCK,
@@ -54,6 +44,7 @@ from pytest_procsemantics.driven.constants import (
     SIGUSR2,
     TIOCNOTTY,
 )
+from pytest_procsemantics.driven.filters import refusing
 from pytest_procsemantics.driven.forms.form import INT
 from pytest_procsemantics.lies import EXEC_IN_A_CHILD, Lie, in_image, leaves_out, lie
 from pytest_procsemantics.requirements import own_namespaces
@@ -320,19 +311,6 @@ def test_the_personality_stays(parent: Process) -> None:
     parent.sys.personality(ADDR_NO_RANDOMIZE)
     parent.execve()
     assert parent.sys.personality(ASK_PERSONALITY) & ADDR_NO_RANDOMIZE
-
-
-def refusing(process: Process, call: str, errno: int) -> tuple[int, int]:
-    """A filter in the process's memory that refuses one call: its length and address."""
-    program = [
-        (BPF_LD | BPF_W | BPF_ABS, 0, 0, 0),
-        (BPF_JMP | BPF_JEQ | BPF_K, 0, 1, process.sys.number(call)),
-        (BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ERRNO | errno),
-        (BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW),
-    ]
-    address = process.allocate(8 * len(program))
-    process.store(address, b"".join(struct.pack("<HBBI", *line) for line in program))
-    return len(program), address
 
 
 @clause("execve.2/seccomp-filters-kept")

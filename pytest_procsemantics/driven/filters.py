@@ -1,0 +1,33 @@
+"""Filters of system calls, as seccomp(2) takes them: classic BPF, in the memory of a driven process."""
+
+from __future__ import annotations
+
+import struct
+
+from pytest_procsemantics.driven.constants import (
+    BPF_ABS,
+    BPF_JEQ,
+    BPF_JMP,
+    BPF_K,
+    BPF_LD,
+    BPF_RET,
+    BPF_W,
+    SECCOMP_RET_ALLOW,
+    SECCOMP_RET_ERRNO,
+)
+from pytest_procsemantics.driven.process import Process
+
+INSTRUCTION = struct.Struct("<HBBI")  # struct sock_filter: code, jump if true, if false, operand
+
+
+def refusing(process: Process, call: str, errno: int) -> tuple[int, int]:
+    """A filter in the process's memory that refuses one call: its number of instructions, and its address."""
+    program = [
+        (BPF_LD | BPF_W | BPF_ABS, 0, 0, 0),  # the call's number comes first in struct seccomp_data
+        (BPF_JMP | BPF_JEQ | BPF_K, 0, 1, process.sys.number(call)),
+        (BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ERRNO | errno),
+        (BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW),
+    ]
+    address = process.allocate(INSTRUCTION.size * len(program))
+    process.store(address, b"".join(INSTRUCTION.pack(*line) for line in program))
+    return len(program), address
