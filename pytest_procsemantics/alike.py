@@ -40,6 +40,7 @@ def _clone_with(maker: Process, flags: int = 0, *, name: str = "", **arguments: 
     return maker.clone(flags | signal, name=name, **arguments)
 
 
+COPIES = Process.fork, Process.clone, Process.clone3
 FORKS = [
     pytest.param(Process.clone, id="clone", marks=clause(IS_FORK)),
     pytest.param(Process.clone3, id="clone3", marks=clause(IS_FORK)),
@@ -63,13 +64,24 @@ def like_fork_and_vfork(*ids: str, vfork: str = BUT_FOR_MEMORY) -> pytest.MarkDe
     return pytest.mark.parametrize("make", [first, second, *FORKS])
 
 
-def by_any_primitive(*ids: str, threads: bool = True) -> pytest.MarkDecorator:
-    """Let a check of these clauses make its child by each primitive, and a thread as well; like_fork where there is one
-    clause for fork and others say that clone does the same.
-    """
-    makes = [Process.fork, Process.vfork, Process.clone, Process.clone3, Process.thread]
+def _by_each(ids: tuple[str, ...], *makes: Callable[..., Process]) -> pytest.MarkDecorator:
     cases = [pytest.param(make, id=make.__name__, marks=clause(*ids)) for make in makes]
-    return pytest.mark.parametrize("make", cases if threads else cases[:-1])
+    return pytest.mark.parametrize("make", cases)
+
+
+def by_any_primitive(*ids: str) -> pytest.MarkDecorator:
+    """Let a check of these clauses, which speak of all primitives, make its child by each, and a thread as well."""
+    return _by_each(ids, *COPIES, Process.vfork, Process.thread)
+
+
+def by_any_process(*ids: str) -> pytest.MarkDecorator:
+    """As by_any_primitive, without a thread."""
+    return _by_each(ids, *COPIES, Process.vfork)
+
+
+def by_any_copy(*ids: str) -> pytest.MarkDecorator:
+    """As by_any_primitive, of the child alone that has a copy of the memory; what the clauses require holds for each."""
+    return _by_each(ids, *COPIES)
 
 
 def like_vfork(*ids: str) -> pytest.MarkDecorator:

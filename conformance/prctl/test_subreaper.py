@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_procsemantics import Process, clause
-from pytest_procsemantics.alike import Make, by_any_primitive
+from pytest_procsemantics.alike import Make, by_any_process
 from pytest_procsemantics.driven.constants import (
     CLD_EXITED,
     CLONE_THREAD,
@@ -59,7 +59,7 @@ def test_all_threads_have_the_attribute(parent: Process) -> None:
     assert before.sys.prctl(PR_GET_CHILD_SUBREAPER) == 1
 
 
-@by_any_primitive("prctl.2/child-subreaper-not-inherited-by-fork", threads=False)
+@by_any_process("prctl.2/child-subreaper-not-inherited-by-fork")
 @lie(in_child("it is inherited", lambda child: child.sys.prctl(PR_SET_CHILD_SUBREAPER, 1)))
 def test_a_child_does_not_have_the_attribute(parent: Process, make: Make) -> None:
     parent.sys.prctl(PR_SET_CHILD_SUBREAPER, 1)
