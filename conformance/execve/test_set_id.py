@@ -42,6 +42,7 @@ ST_NOSUID = 2  # statfs(2)
 STATFS_BYTES, STATFS_FLAGS = 120, 80
 # struct vfs_cap_data, revision 2, with the effective bit (linux/capability.h).
 GIVES_NET_RAW = struct.pack("<IIIII", 0x02000001, 1 << CAP_NET_RAW, 0, 0, 0)
+ALLOWS_NET_RAW = struct.pack("<IIIII", 0x02000000, 1 << CAP_NET_RAW, 0, 0, 0)  # without the bit
 
 KEEPS_ITS_IDS = exec_given("exec ignores the bits", lambda path, argv, envp: (b"", argv, envp))
 
@@ -196,6 +197,17 @@ def test_a_set_id_program_clears_the_parent_death_signal(parent: Process, target
     assert parent.sys.prctl(PR_GET_PDEATHSIG) == 0
 
 
+@clause("prctl.2/pdeathsig-cleared-by-set-group-id-exec")
+@lie(KEEPS_ITS_IDS)
+def test_a_set_group_id_program_clears_the_parent_death_signal(
+    parent: Process, target: Target
+) -> None:
+    path = agent_of_owner(parent, open_folder(target), 0o2755)
+    becomes_user(parent).sys.prctl(PR_SET_PDEATHSIG, SIGUSR2)
+    parent.execve(path)
+    assert parent.sys.prctl(PR_GET_PDEATHSIG) == 0
+
+
 @clause("execve.2/standard-descriptors-for-set-id")
 @lie(in_image("exec opens it", lambda image: image.sys.openat(AT_FDCWD, "/dev/null")))
 def test_the_kernel_opens_no_standard_descriptor(parent: Process, target: Target) -> None:
@@ -219,11 +231,11 @@ def test_a_set_id_program_cannot_be_traced(parent: Process, target: Target) -> N
 # --- what makes the bits ignored, and file capabilities likewise ---
 
 
-def agent_with_capability(process: Process, folder: str) -> str:
+def agent_with_capability(process: Process, folder: str, given: bytes = GIVES_NET_RAW) -> str:
     """Copy the agent as a file that gives CAP_NET_RAW; gives its path."""
     content = process.target.observer.read(process.target.agent_path.decode())
     path = process.make_file(f"{folder}/agent", content, 0o755)
-    process.sys.setxattr(path, "security.capability", GIVES_NET_RAW, len(GIVES_NET_RAW), 0)
+    process.sys.setxattr(path, "security.capability", given, len(given), 0)
     return path
 
 
@@ -325,3 +337,37 @@ def test_a_file_that_would_not_get_all_its_capabilities_is_refused(
     parent.sys.prctl(PR_CAPBSET_DROP, CAP_NET_RAW)
     with fails(EPERM):
         becomes_user(parent).execve(path)
+
+
+# --- file capabilities ---
+
+
+@clause("prctl.2/pdeathsig-cleared-by-capability-exec")
+@lie(KEEPS_ITS_IDS)
+def test_a_file_with_capabilities_clears_the_parent_death_signal(
+    parent: Process, target: Target
+) -> None:
+    path = agent_with_capability(parent, open_folder(target))
+    becomes_user(parent).sys.prctl(PR_SET_PDEATHSIG, SIGUSR2)
+    parent.execve(path)
+    assert parent.sys.prctl(PR_GET_PDEATHSIG) == 0
+
+
+@clause("prctl.2/dumpable-capability-exec")
+@lie(in_image("it stays dumpable", lambda image: image.sys.prctl(PR_SET_DUMPABLE, 1)))
+def test_a_program_with_capabilities_is_as_dumpable_as_the_system_says(
+    parent: Process, target: Target, observer: Observer
+) -> None:
+    path = agent_with_capability(parent, open_folder(target))
+    becomes_user(parent).execve(path)
+    allowed = int(observer.read("/proc/sys/fs/suid_dumpable"))
+    assert parent.sys.prctl(PR_GET_DUMPABLE) == allowed
+
+
+@clause("prctl.2/bounding-limits-file-capabilities")
+@lie(leaves_out("prctl"))
+def test_a_dropped_capability_is_not_gained_from_a_file(parent: Process, target: Target) -> None:
+    path = agent_with_capability(parent, open_folder(target), ALLOWS_NET_RAW)
+    parent.sys.prctl(PR_CAPBSET_DROP, CAP_NET_RAW)
+    becomes_user(parent).execve(path)
+    assert parent.sys.capget().permitted == 0

@@ -107,10 +107,9 @@ def made_with(child: Process) -> int:
     """The selector of a child's maker."""
     maker = child.creation.process if child.creation else child
     steps = [event for event in child.target.transcript.events if isinstance(event, Step)]
-    return next(
-        step.args[4]
-        for step in steps
-        if step.process is maker and step.args[:1] == (PR_SET_SYSCALL_USER_DISPATCH,)
+    mine = (step for step in steps if step.process is maker)
+    return int(
+        next(step.args[4] for step in mine if step.args[:1] == (PR_SET_SYSCALL_USER_DISPATCH,))
     )
 
 
