@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pytest_procsemantics import Process, clause
 from pytest_procsemantics.alike import MakeWith, like_clone
-from pytest_procsemantics.driven import Step
 from pytest_procsemantics.driven.constants import (
     CLONE_CHILD_CLEARTID,
     CLONE_CHILD_SETTID,
@@ -12,11 +11,9 @@ from pytest_procsemantics.driven.constants import (
     CLONE_PIDFD,
     CLONE_VFORK,
     CLONE_VM,
-    FUTEX_CMP_REQUEUE,
-    FUTEX_WAIT,
     SIGCHLD,
 )
-from pytest_procsemantics.driven.errors import Overdue, Unsupported
+from pytest_procsemantics.driven.futexes import waits_on
 from pytest_procsemantics.lies import (
     EXEC_DOES_NOTHING,
     adds,
@@ -116,24 +113,6 @@ def test_without_child_settid_nothing_is_stored(parent: Process, make: MakeWith)
 
 
 # --- CLONE_CHILD_CLEARTID ---
-
-
-def waits_on(waiter: Process, cell: int) -> Step:
-    """Let a thread wait until the word at `cell` is no more what it is; it waits when this returns.
-
-    It begins on a word of its own and is moved: the kernel counts whom it moved.
-    """
-    begin = new_cell(waiter)
-    step: Step = waiter.post.sys.futex(begin, FUTEX_WAIT, UNTOUCHED)
-    mover = waiter.creation.process if waiter.creation else waiter
-    try:
-        waiter.target.wait_until(
-            lambda: mover.sys.futex(begin, FUTEX_CMP_REQUEUE, 0, 1, cell, UNTOUCHED) == 1,
-            f"{waiter} to wait on a futex",
-        )
-    except Overdue:
-        raise Unsupported("futex(2), FUTEX_CMP_REQUEUE (does not count whom it moves)") from None
-    return step
 
 
 @like_clone("clone.2/child-cleartid-zeroes-word")

@@ -1,0 +1,39 @@
+"""Waiting on a futex, so that a check knows that who is to wait does."""
+
+from __future__ import annotations
+
+from pytest_procsemantics.driven.constants import FUTEX_CMP_REQUEUE, FUTEX_WAIT
+from pytest_procsemantics.driven.errors import Overdue, Unsupported
+from pytest_procsemantics.driven.process import Process
+from pytest_procsemantics.driven.step import Step
+
+BEGIN = 77  # what the word holds on which a thread begins to wait
+
+
+def waits_on(waiter: Process, cell: int) -> Step:
+    """Let a thread wait on the futex at an address, whatever it holds; it waits when this returns.
+
+    It begins on a word of its own and is moved by its maker: the kernel counts whom it moved.
+
+    Args:
+        waiter: a thread of its maker's process.
+        cell: where it is to wait.
+
+    Raises:
+        Unsupported: the target does not count them.
+
+    Source: futex(2).
+    """
+    begin = waiter.allocate(8)
+    waiter.store(begin, BEGIN)
+    step: Step = waiter.post.sys.futex(begin, FUTEX_WAIT, BEGIN)
+    assert waiter.creation
+    mover = waiter.creation.process
+    try:
+        waiter.target.wait_until(
+            lambda: mover.sys.futex(begin, FUTEX_CMP_REQUEUE, 0, 1, cell, BEGIN) == 1,
+            f"{waiter} to wait on a futex",
+        )
+    except Overdue:
+        raise Unsupported("futex(2), FUTEX_CMP_REQUEUE (does not count whom it moves)") from None
+    return step
