@@ -44,6 +44,7 @@ from pytest_procsemantics.lies import (
     drops,
     function_does_nothing,
     in_child,
+    in_library_child,
     leaves_out,
     lie,
     passes,
@@ -226,6 +227,15 @@ def test_a_child_of_vfork_that_has_called_exec_is_not_moved(parent: Process) -> 
     assert child.sys.getpgrp() == parent.own_pid
 
 
+@clause("setpgid.2/eacces-also-after-vfork-or-spawn")
+@lie(passes("it is the caller's", "setpgid", 0, 0))
+def test_a_child_of_posix_spawn_is_not_moved(program: Process) -> None:
+    child = program.lib.posix_spawn()
+    with fails(EACCES):
+        program.sys.setpgid(child.own_pid, child.own_pid)
+    assert child.sys.getpgrp() == program.own_pid
+
+
 def execs(process: Process) -> None:
     process.execve()
 
@@ -372,6 +382,12 @@ def test_who_is_neither_the_caller_nor_its_child_is_not_moved(parent: Process) -
 @lie(in_child("it is alone", lambda child: child.sys.setpgid(0, 0)))
 def test_a_child_is_in_its_makers_group(parent: Process, make: Make) -> None:
     assert make(parent).sys.getpgrp() == parent.own_pid
+
+
+@clause("setpgid.2/group-inherited-by-other-primitives")
+@lie(in_library_child("it is alone", lambda child: child.sys.setpgid(0, 0)))
+def test_a_child_of_posix_spawn_is_in_its_makers_group(program: Process) -> None:
+    assert program.lib.posix_spawn().sys.getpgrp() == program.own_pid
 
 
 @clause("setpgid.2/group-lies-in-one-session")

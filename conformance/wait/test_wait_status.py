@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pytest_procsemantics import Process, Target, clause
+from pytest_procsemantics.driven import Exit
 from pytest_procsemantics.driven.constants import (
     AT_FDCWD,
     CLD_DUMPED,
@@ -10,6 +11,7 @@ from pytest_procsemantics.driven.constants import (
     ENOSYS,
     O_PATH,
     P_PID,
+    PR_SET_DUMPABLE,
     PTRACE_TRACEME,
     RLIMIT_CORE,
     SIGABRT,
@@ -84,6 +86,15 @@ def test_without_room_for_a_core_none_is_told(parent: Process, target: Target) -
     told = parent.sys.waitid(P_PID, child.own_pid, WEXITED | WNOWAIT)
     assert (told.code, told.status) == (CLD_KILLED, SIGABRT)
     assert parent.sys.wait4(child.own_pid).status == SIGABRT
+
+
+@clause("prctl.2/dumpable-zero-no-core")
+@lie(leaves_out("prctl"))
+def test_a_process_that_is_not_dumpable_leaves_no_core(parent: Process, target: Target) -> None:
+    child = dumper(parent, target)
+    child.sys.prctl(PR_SET_DUMPABLE, 0)
+    parent.sys.kill(child.own_pid, SIGABRT)
+    assert child.wait_for_exit() == Exit(None, SIGABRT, core=False)
 
 
 @clause("wait.2/status-word-layout")
