@@ -121,6 +121,36 @@ static int setpgid_of_leader(void)
 	return WEXITSTATUS(status);
 }
 
+static int no_limit_of_signals(void)
+{
+	return is_refused(setrlimit(RLIMIT_SIGPENDING, &(struct rlimit){0, 0}), EPERM);
+}
+
+static int negative_is_einval(void)
+{
+	void *head;
+	size_t length;
+
+	return is_refused(syscall(SYS_get_robust_list, -1, &head, &length), EINVAL);
+}
+
+/* Another user's process, which the caller may not read. */
+static int robust_list_of_another(void)
+{
+	int status;
+
+	if (!fork()) {
+		void *head;
+		size_t length;
+
+		if (setresuid(1000, 1000, 1000))
+			_exit(2);
+		_exit(syscall(SYS_get_robust_list, getppid(), &head, &length) == 0);
+	}
+	wait(&status);
+	return WEXITSTATUS(status) == 1;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct fact facts[] = {
@@ -137,6 +167,9 @@ int main(int argc, char **argv)
 		{"close-range-to-the-end", close_range_to_the_end},
 		{"setsid", setsid_gives_zero},
 		{"setpgid-of-leader", setpgid_of_leader},
+		{"limit-of-signals", no_limit_of_signals},
+		{"robust-list-of-negative", negative_is_einval},
+		{"robust-list-of-another", robust_list_of_another},
 		{0},
 	};
 

@@ -10,6 +10,7 @@
 #include <linux/futex.h>
 #include <linux/io_uring.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -98,12 +99,33 @@ static int waiter_sleeps_on(void)
 	return woken < 0 && errno == ETIMEDOUT;
 }
 
+/* The first process of a new pid namespace has no handler; its child sends it a signal. */
+static int init_without_handler(void)
+{
+	int status;
+
+	if (unshare(CLONE_NEWPID))
+		fail("unshare");
+	if (!fork()) {
+		if (!fork()) {
+			kill(1, SIGTERM);
+			_exit(0);
+		}
+		wait(NULL);
+		_exit(0);
+	}
+	wait(&status);
+	printf("status %#x\n", status);
+	return WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct fact facts[] = {
 		{"late-after-vfork", late_after_vfork},
 		{"poll-by-io-uring", poll_by_io_uring},
 		{"robust-futex", waiter_sleeps_on},
+		{"init-without-handler", init_without_handler},
 		{0},
 	};
 

@@ -157,6 +157,29 @@ static int no_stop_of_readers(void)
 	return in_child(reader_in_background);
 }
 
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signal)
+{
+	interrupted = signal;
+}
+
+static int key_in_foreground(void)
+{
+	int master, slave = new_terminal(&master);
+
+	sigaction(SIGINT, &(struct sigaction){.sa_handler = on_interrupt}, NULL);
+	tcsetpgrp(slave, getpgrp());
+	write(master, "\3", 1);
+	nanosleep(&moment, NULL);
+	return !interrupted;
+}
+
+static int no_interrupt_by_key(void)
+{
+	return in_child(key_in_foreground);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct fact facts[] = {
@@ -165,6 +188,7 @@ int main(int argc, char **argv)
 		{"hangup", no_hangup},
 		{"orphaned-group", no_continuation},
 		{"background-reader", no_stop_of_readers},
+		{"interrupt-key", no_interrupt_by_key},
 		{0},
 	};
 

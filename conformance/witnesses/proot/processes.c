@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -244,6 +245,29 @@ static int no_heap_in_maps(void)
 	return 1;
 }
 
+/* Without capabilities nobody may attach who is not dumpable. */
+static int attaches_to_all(void)
+{
+	int ready[2], result;
+	char byte;
+	pid_t child;
+
+	if (pipe(ready) || setresuid(1000, 1000, 1000))
+		fail("setresuid");
+	child = fork();
+	if (!child) {
+		prctl(PR_SET_DUMPABLE, 0);
+		write(ready[1], "", 1);
+		pause();
+		_exit(0);
+	}
+	read(ready[0], &byte, 1);
+	result = ptrace(PTRACE_ATTACH, child, NULL, NULL);
+	printf("PTRACE_ATTACH gives %d\n", result);
+	kill(child, SIGKILL);
+	return result == 0;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct fact facts[] = {
@@ -258,6 +282,7 @@ int main(int argc, char **argv)
 		{"root-in-proc", root_in_proc},
 		{"root-after-exec", root_after_exec},
 		{"no-heap-in-maps", no_heap_in_maps},
+		{"attach", attaches_to_all},
 		{0},
 	};
 

@@ -185,6 +185,31 @@ static int requests_are_refused(void)
 	       errno == ENOSYS;
 }
 
+static int no_protected_code(void)
+{
+	return prctl(65 /* PR_SET_MDWE */, 1, 0, 0, 0) && errno == EINVAL;
+}
+
+static int no_merging(void)
+{
+	return prctl(67 /* PR_SET_MEMORY_MERGE */, 1, 0, 0, 0) && errno == EINVAL;
+}
+
+static int no_time_stamp_counter(void)
+{
+	return prctl(PR_SET_TSC, PR_TSC_ENABLE, 0, 0, 0) && errno == EINVAL;
+}
+
+static int no_dispatch(void)
+{
+	return prctl(59 /* PR_SET_SYSCALL_USER_DISPATCH */, 0, 0, 0, 0) && errno == EINVAL;
+}
+
+static int last_signal_is_none(void)
+{
+	return prctl(PR_SET_PDEATHSIG, 64, 0, 0, 0) && errno == EINVAL;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct fact facts[] = {
@@ -201,6 +226,11 @@ int main(int argc, char **argv)
 		{"requests", requests_are_refused},
 		{"waitid-nothing", some_is_not_stored},
 		{"fork-at-the-limit", fork_at_the_limit_dies},
+		{"protected-code", no_protected_code},
+		{"memory-merge", no_merging},
+		{"time-stamp-counter", no_time_stamp_counter},
+		{"user-dispatch", no_dispatch},
+		{"last-signal", last_signal_is_none},
 		{0},
 	};
 

@@ -1,0 +1,64 @@
+/*
+ * Options of prctl that gVisor refuses, although it knows the call, and no_new_privs, which it
+ * says is set from the beginning. prctl(2) has all of them.
+ */
+#define _GNU_SOURCE
+#include "../facts.h"
+
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int is_refused(long result)
+{
+	printf("%ld, %s\n", result, strerror(errno));
+	return result == -1 && errno == EINVAL;
+}
+
+static int no_ambient_set(void)
+{
+	return is_refused(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, 13, 0, 0));
+}
+
+static int no_machine_checks(void)
+{
+	return is_refused(prctl(PR_MCE_KILL_GET, 0, 0, 0, 0));
+}
+
+static int no_time_stamp_counter(void)
+{
+	return is_refused(prctl(PR_SET_TSC, PR_TSC_ENABLE, 0, 0, 0));
+}
+
+static int no_strict_mode(void)
+{
+	int status;
+
+	if (!fork()) {
+		long result = prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT, 0, 0, 0);
+
+		_exit(is_refused(result)); /* in strict mode this is death */
+	}
+	wait(&status);
+	return WIFEXITED(status) && WEXITSTATUS(status) == 1;
+}
+
+static int no_new_privs_is_set(void)
+{
+	return prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct fact facts[] = {
+		{"ambient", no_ambient_set},
+		{"machine-checks", no_machine_checks},
+		{"time-stamp-counter", no_time_stamp_counter},
+		{"strict-mode", no_strict_mode},
+		{"no-new-privs", no_new_privs_is_set},
+		{0},
+	};
+
+	return witness(facts, argc, argv);
+}
