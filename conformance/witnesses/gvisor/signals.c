@@ -99,7 +99,10 @@ static int waiter_sleeps_on(void)
 	return woken < 0 && errno == ETIMEDOUT;
 }
 
-/* The first process of a new pid namespace has no handler; its child sends it a signal. */
+/*
+ * The first process of a new pid namespace has no handler; its child sends it a signal. It has a
+ * session of its own, for gVisor counts its end for a group that has others outside.
+ */
 static int init_without_handler(void)
 {
 	int status;
@@ -107,6 +110,7 @@ static int init_without_handler(void)
 	if (unshare(CLONE_NEWPID))
 		fail("unshare");
 	if (!fork()) {
+		setsid();
 		if (!fork()) {
 			kill(1, SIGTERM);
 			_exit(0);
