@@ -284,6 +284,7 @@ def can_raise(process: Process) -> None:
 
 
 def makes_inheritable(process: Process) -> None:
+    """Put the capability into the inheritable set."""
     has = process.sys.capget()
     process.sys.capset(has.effective, has.permitted, capability("NET_RAW"))
 
