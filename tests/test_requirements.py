@@ -31,9 +31,11 @@ from pytest_procsemantics.driven.constants import (
 )
 from pytest_procsemantics.driven.constants.calls import NUMBERS
 from pytest_procsemantics.driven.errors import TargetLost, Unsupported
+from pytest_procsemantics.driven.forms import capability
 from pytest_procsemantics.lies import leaves_out, told
 from pytest_procsemantics.requirements import (
     find_tool,
+    lose_capabilities,
     missing,
     namespace_flags,
     own_namespaces,
@@ -166,6 +168,17 @@ def test_no_lie_leaves_mounts_shared(local: Target) -> None:
         private_mounts(child)
         assert b" shared:" in target.observer.read(f"/proc/{parent.pid}/mountinfo")
         assert b" shared:" not in target.observer.read(f"/proc/{child.pid}/mountinfo")
+
+
+def test_only_the_named_capabilities_are_lost(local: Target) -> None:
+    with local.test() as target:
+        process = target.new_process()
+        own_namespaces(process, CLONE_NEWUSER)
+        before = process.sys.capget().effective
+        lose_capabilities(process, "SYS_ADMIN", "SYS_TIME")
+        lost = capability("SYS_ADMIN") | capability("SYS_TIME")
+        assert process.sys.capget()[:2] == (before & ~lost, before & ~lost)
+        assert before & lost == lost
 
 
 def test_a_version_hides_nothing(local: Target) -> None:

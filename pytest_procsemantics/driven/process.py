@@ -53,6 +53,7 @@ from pytest_procsemantics.driven.creation import Birth, Creation
 from pytest_procsemantics.driven.errors import CallFailed, Deviation, Ended
 from pytest_procsemantics.driven.image import expect_to_stay, expect_to_tell
 from pytest_procsemantics.driven.initial import Initial, read_initial
+from pytest_procsemantics.driven.observer import Observer
 from pytest_procsemantics.driven.posted import CLONE_ARGS, Posted
 from pytest_procsemantics.driven.program import AGENT, WORD, Path, Texts, image_arguments
 from pytest_procsemantics.driven.step import Step
@@ -454,6 +455,18 @@ class Process:
         self.sys.fchmod(fd, mode)
         self.sys.close(fd)
         return path
+
+    def write_to(self, path: str, content: bytes) -> None:
+        """Write to a file that is there with one write(2), as the files of /proc want it."""
+        fd = self.sys.openat(AT_FDCWD, path, O_WRONLY)
+        try:
+            self.sys.write(fd, content)
+        finally:
+            self.sys.close(fd)
+
+    def open_namespace(self, member: Process, kind: str) -> int:
+        """A descriptor of a namespace of some process or thread; kind as in /proc/PID/ns (namespaces(7))."""
+        return int(self.sys.openat(AT_FDCWD, f"{Observer.folder(member)}/ns/{kind}", O_CLOEXEC))
 
     def new_terminal(self) -> str:
         """Make a pseudo-terminal, which lasts while this process has it open, and give its path (pts(4))."""

@@ -28,6 +28,9 @@ from pytest_procsemantics.requirements.surroundings import (
     become_ordinary as become_ordinary,
 )
 from pytest_procsemantics.requirements.surroundings import (
+    lose_capabilities as lose_capabilities,
+)
+from pytest_procsemantics.requirements.surroundings import (
     namespace_flags as namespace_flags,
 )
 from pytest_procsemantics.requirements.surroundings import (

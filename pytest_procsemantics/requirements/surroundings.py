@@ -12,13 +12,11 @@ from contextlib import contextmanager, suppress
 from pytest_procsemantics.driven import Process
 from pytest_procsemantics.driven.calls import Argument
 from pytest_procsemantics.driven.constants import (
-    AT_FDCWD,
     CLONE_NEWNS,
     CLONE_NEWUSER,
     ENOENT,
     MS_PRIVATE,
     MS_REC,
-    O_WRONLY,
     RLIMIT_NPROC,
 )
 from pytest_procsemantics.driven.errors import CallFailed
@@ -52,13 +50,13 @@ def own_namespaces(process: Process, flags: int, *, root: bool = False) -> None:
     _truly(process, "unshare", needed)
     if needed & CLONE_NEWUSER:
         inside = (0, 0) if root else (user, group)
-        _write(process, "/proc/self/uid_map", f"{inside[0]} {user} 1")
+        process.write_to("/proc/self/uid_map", b"%d %d 1" % (inside[0], user))
         try:
-            _write(process, "/proc/self/setgroups", "deny")
+            process.write_to("/proc/self/setgroups", b"deny")
         except CallFailed as error:
             if error.errno != ENOENT:  # without the file nothing needs to be denied (Linux 3.18)
                 raise
-        _write(process, "/proc/self/gid_map", f"{inside[1]} {group} 1")
+        process.write_to("/proc/self/gid_map", b"%d %d 1" % (inside[1], group))
 
 
 def nest_user_namespaces(process: Process, most: int) -> None:
@@ -84,6 +82,14 @@ def become_ordinary(process: Process) -> None:
         process.sys.setresuid(SOMEBODY, SOMEBODY, SOMEBODY)
 
 
+def lose_capabilities(process: Process, *names: str) -> None:
+    """Take capabilities, by their names without CAP_, out of the effective and permitted set."""
+    kept = process.sys.capget().permitted
+    for name in names:
+        kept &= ~capability(name)
+    process.sys.capset(kept, kept, 0)
+
+
 @contextmanager
 def at_the_limit(process: Process) -> Iterator[None]:
     """At the limit of processes of an ordinary user, by the soft limit of this one process."""
@@ -97,9 +103,3 @@ def at_the_limit(process: Process) -> Iterator[None]:
 def _truly(process: Process, call: str, *args: Argument) -> None:
     """Make a step as it is: a lie is told by a class of processes, and this is not asked."""
     Process.ask_call(process, call, process.sys.number(call), args).arrives()
-
-
-def _write(process: Process, path: str, text: str) -> None:
-    fd = process.sys.openat(AT_FDCWD, path, O_WRONLY)
-    process.sys.write(fd, text.encode())
-    process.sys.close(fd)
