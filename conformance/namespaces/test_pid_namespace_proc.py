@@ -1,0 +1,130 @@
+"""pid_namespaces(7): /proc and its files, as processes of different namespaces see them.
+
+What would change the machine is written by the init of a namespace of the check's own only.
+"""
+
+from __future__ import annotations
+
+from pytest_procsemantics import Process, Target, clause
+from pytest_procsemantics.driven import Observer, fails
+from pytest_procsemantics.driven.constants import (
+    AT_FDCWD,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUSER,
+    ENOENT,
+    EPERM,
+    O_DIRECTORY,
+    SIGCHLD,
+)
+from pytest_procsemantics.driven.forms import capability
+from pytest_procsemantics.lies import before_call, leaves_out, lie
+from pytest_procsemantics.requirements import lose_capabilities, own_namespaces, private_mounts
+
+LAST = "/proc/sys/kernel/ns_last_pid"
+OLD_MOUNT = leaves_out("mount")
+
+
+def init_with_mounts(parent: Process) -> Process:
+    """The init of a new pid namespace, with a mount namespace of its own."""
+    private_mounts(parent, CLONE_NEWUSER, root=True)
+    init = parent.clone(CLONE_NEWPID | CLONE_NEWNS | SIGCHLD, name="init")
+    assert init.sys.getpid() == 1
+    return init
+
+
+def listed(process: Process, path: str) -> set[int]:
+    """The processes that a mount of proc lists to a process."""
+    folder = process.sys.openat(AT_FDCWD, path, O_DIRECTORY)
+    return {int(name) for name in process.sys.getdents64(folder) if name.isdigit()}
+
+
+@clause("pid_namespaces.7/proc-shows-mounters-namespace")
+@lie(OLD_MOUNT)
+def test_a_mount_of_proc_lists_the_mounters_namespace_to_everybody(
+    parent: Process, target: Target
+) -> None:
+    init = init_with_mounts(parent)
+    init.fork()
+    init.sys.mount("proc", target.folder(), "proc")
+    assert listed(init, target.folder()) == {1, 2}
+    assert listed(parent, f"/proc/{init.pid}/root{target.folder()}") == {1, 2}
+    assert listed(init, "/proc") >= {parent.pid, init.pid}
+
+
+@clause("pid_namespaces.7/proc-mounted-over-in-new-mount-namespace")
+@lie(OLD_MOUNT)
+def test_with_a_mount_namespace_proc_is_mounted_over_the_old_one(parent: Process) -> None:
+    init = init_with_mounts(parent)
+    init.sys.mount("proc", "/proc", "proc")
+    assert listed(init, "/proc") == {1}
+    assert listed(parent, "/proc") >= {parent.pid, init.pid}
+
+
+@clause("pid_namespaces.7/proc-self-is-pid-in-mounts-namespace")
+@lie(OLD_MOUNT)
+def test_proc_self_is_the_readers_number_for_the_mount(parent: Process) -> None:
+    init = init_with_mounts(parent)
+    assert Observer(init).link("/proc/self") == str(init.pid)
+    init.sys.mount("proc", "/proc", "proc")
+    assert Observer(init).link("/proc/self") == "1"
+
+
+@clause("pid_namespaces.7/proc-self-of-foreign-mount")
+@lie(OLD_MOUNT)
+def test_who_is_not_seen_has_no_proc_self(parent: Process, target: Target) -> None:
+    init = init_with_mounts(parent)
+    init.sys.mount("proc", target.folder(), "proc")
+    assert Observer(init).link(f"{target.folder()}/self") == "1"
+    with fails(ENOENT):
+        Observer(parent).link(f"/proc/{init.pid}/root{target.folder()}/self")
+
+
+# --- the last number given ---
+
+
+def new_init(parent: Process) -> Process:
+    """The init of a new pid namespace, whose numbers it may choose."""
+    own_namespaces(parent, CLONE_NEWUSER)
+    init = parent.clone(CLONE_NEWPID | SIGCHLD, name="init")
+    assert init.sys.getpid() == 1
+    return init
+
+
+def last(process: Process) -> int:
+    """The last number given in a process's namespace."""
+    return int(Observer(process).read(LAST))
+
+
+@clause("pid_namespaces.7/ns-last-pid-is-per-namespace")
+@lie(before_call("openat", "one more is made", lambda init: init.fork()))
+def test_the_last_number_is_that_of_the_readers_namespace(parent: Process) -> None:
+    init = new_init(parent)
+    last_child = [init.fork(), init.fork(), init.fork()][-1]
+    assert last(init) == last_child.own_pid == 4
+    assert last(parent) >= init.pid
+
+
+@clause("pid_namespaces.7/ns-last-pid-next-is-lowest-above")
+@lie(leaves_out("write"))
+def test_the_next_number_is_the_lowest_free_one_above(parent: Process) -> None:
+    init = new_init(parent)
+    init.write_to(LAST, b"499")
+    assert (init.fork().own_pid, last(init)) == (500, 500)
+    init.write_to(LAST, b"498")
+    assert (init.fork().own_pid, init.fork().own_pid) == (499, 501)
+
+
+@clause("pid_namespaces.7/ns-last-pid-write-needs-capability")
+@lie(leaves_out("capset"))
+def test_to_write_it_takes_one_of_two_capabilities(parent: Process) -> None:
+    init = new_init(parent)
+    neither, restore, admin = init.fork("neither"), init.fork("restore"), init.fork("admin")
+    lose_capabilities(neither, "SYS_ADMIN", "CHECKPOINT_RESTORE")
+    restore.sys.capset(capability("CHECKPOINT_RESTORE"), capability("CHECKPOINT_RESTORE"), 0)
+    admin.sys.capset(capability("SYS_ADMIN"), capability("SYS_ADMIN"), 0)
+    with fails(EPERM):
+        neither.write_to(LAST, b"99")
+    restore.write_to(LAST, b"199")
+    admin.write_to(LAST, b"299")
+    assert init.fork().own_pid == 300
