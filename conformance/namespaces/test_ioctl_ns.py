@@ -104,6 +104,18 @@ def test_a_namespace_belongs_to_the_user_namespace_of_its_maker(parent: Process,
     assert inode(parent, owner) == inode_of(parent, parent, "user")
 
 
+@clause("user_namespaces.7/owner-cannot-change")
+@lie(passes("one's own of that kind too", "unshare", 0, CLONE_NEWUSER | CLONE_NEWUTS))
+def test_a_namespace_stays_with_its_owner_when_a_member_moves_on(parent: Process) -> None:
+    own_namespaces(parent, CLONE_NEWUSER | CLONE_NEWUTS)
+    member = parent.fork("member")
+    member.sys.unshare(CLONE_NEWUSER)
+    owner = asked(parent, member, "uts", NS_GET_USERNS)
+    assert inode(parent, owner) == inode_of(parent, parent, "user")
+    with fails(EPERM):
+        member.sys.sethostname(b"member")
+
+
 @clause(
     "ioctl_ns.2/get-parent-of-pid-and-user",
     "pid_namespaces.7/parent-is-creators-namespace",

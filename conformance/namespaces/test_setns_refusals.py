@@ -203,7 +203,7 @@ def test_neither_a_parent_nor_a_sibling_user_namespace_is_joined(parent: Process
         child.sys.setns(upper, CLONE_NEWUSER)
 
 
-@clause("setns.2/user-needs-sys-admin-in-target")
+@clause("setns.2/user-needs-sys-admin-in-target", "user_namespaces.7/owner-has-all-capabilities")
 @lie(STAYS)
 def test_a_stranger_may_not_join_a_user_namespace(parent: Process) -> None:
     owner = parent.fork("owner")

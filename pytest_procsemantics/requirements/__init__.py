@@ -28,6 +28,9 @@ from pytest_procsemantics.requirements.surroundings import (
     become_ordinary as become_ordinary,
 )
 from pytest_procsemantics.requirements.surroundings import (
+    enter_user_namespace as enter_user_namespace,
+)
+from pytest_procsemantics.requirements.surroundings import (
     lose_capabilities as lose_capabilities,
 )
 from pytest_procsemantics.requirements.surroundings import (

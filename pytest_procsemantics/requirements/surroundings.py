@@ -17,6 +17,7 @@ from pytest_procsemantics.driven.constants import (
     ENOENT,
     MS_PRIVATE,
     MS_REC,
+    PR_SET_DUMPABLE,
     RLIMIT_NPROC,
 )
 from pytest_procsemantics.driven.errors import CallFailed
@@ -76,10 +77,29 @@ def private_mounts(process: Process, flags: int = 0, *, root: bool = False) -> N
     _truly(process, "mount", "none", "/", 0, MS_REC | MS_PRIVATE, 0)
 
 
-def become_ordinary(process: Process) -> None:
-    """Take the ids of a user whom limits hold; whoever may not do so is one already."""
+def enter_user_namespace(process: Process, user: int, group: int) -> None:
+    """Go into a new user namespace, in which the ids of now are these.
+
+    Other than with `own_namespaces` lies have a part in it: it is what a check is about.
+    """
+    outside = process.sys.geteuid(), process.sys.getegid()
+    process.sys.unshare(CLONE_NEWUSER)
+    process.write_to("/proc/self/uid_map", b"%d %d 1" % (user, outside[0]))
+    process.write_to("/proc/self/setgroups", b"deny")
+    process.write_to("/proc/self/gid_map", b"%d %d 1" % (group, outside[1]))
+
+
+def become_ordinary(process: Process, *, owns_its_files: bool = False) -> None:
+    """Take the ids of a user whom limits hold; whoever may not do so is one already.
+
+    Args:
+        process: who.
+        owns_its_files: those in /proc/PID stay with the process, which may write to them.
+    """
     with suppress(CallFailed):
         process.sys.setresuid(SOMEBODY, SOMEBODY, SOMEBODY)
+    if owns_its_files:
+        process.sys.prctl(PR_SET_DUMPABLE, 1)
 
 
 def lose_capabilities(process: Process, *names: str) -> None:
