@@ -101,32 +101,35 @@ def test_proc_lists_the_queues_of_the_readers_namespace(parent: Process) -> None
     assert len(Observer(new_member(parent)).read("/proc/sysvipc/msg").splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param("kernel/msgmax", id="msgmax"),
-        pytest.param("kernel/msgmnb", id="msgmnb"),
-        pytest.param("kernel/msgmni", id="msgmni"),
-        pytest.param("kernel/shmall", id="shmall"),
-        pytest.param("kernel/shmmax", id="shmmax"),
-        pytest.param("kernel/shmmni", id="shmmni"),
-        pytest.param(
-            "fs/mqueue/msg_max",
-            marks=clause("ipc_namespaces.7/mqueue-sysctls-distinct"),
-            id="mqueue",
-        ),
-    ],
-)
+@pytest.mark.parametrize("name", ["msgmax", "msgmnb", "msgmni", "shmall", "shmmax", "shmmni"])
 @clause("ipc_namespaces.7/sysv-sysctls-distinct")
 @lie(STAYS)
 def test_a_limit_is_the_namespaces_own(parent: Process, observer: Observer, name: str) -> None:
-    path = f"/proc/sys/{name}"
-    own_namespaces(parent, CLONE_NEWUSER | CLONE_NEWIPC, root=True)
-    assert observer.namespace(parent, "ipc") != observer.namespace(observer.process, "ipc")
-    parent.write_to(path, b"17")
+    own_limits(parent, observer)
+    parent.write_to(f"/proc/sys/kernel/{name}", b"17")
     member = new_member(parent)
-    member.write_to(path, b"19")
-    assert (Observer(parent).read(path), Observer(member).read(path)) == (b"17\n", b"19\n")
+    member.write_to(f"/proc/sys/kernel/{name}", b"19")
+    assert Observer(parent).read(f"/proc/sys/kernel/{name}") == b"17\n"
+    assert Observer(member).read(f"/proc/sys/kernel/{name}") == b"19\n"
+
+
+@clause("ipc_namespaces.7/mqueue-sysctls-distinct")
+@lie(STAYS)
+def test_a_limit_of_message_queues_is_the_namespaces_own(
+    parent: Process, observer: Observer
+) -> None:
+    own_limits(parent, observer)
+    parent.write_to("/proc/sys/fs/mqueue/msg_max", b"17")
+    member = new_member(parent)
+    member.write_to("/proc/sys/fs/mqueue/msg_max", b"19")
+    assert Observer(parent).read("/proc/sys/fs/mqueue/msg_max") == b"17\n"
+    assert Observer(member).read("/proc/sys/fs/mqueue/msg_max") == b"19\n"
+
+
+def own_limits(process: Process, observer: Observer) -> None:
+    """Give a process an IPC namespace whose limits it may change, and be sure that it is not the observer's."""
+    own_namespaces(process, CLONE_NEWUSER | CLONE_NEWIPC, root=True)
+    assert observer.namespace(process, "ipc") != observer.namespace(observer.process, "ipc")
 
 
 @clause("ipc_namespaces.7/objects-destroyed-with-namespace")

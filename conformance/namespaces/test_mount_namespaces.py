@@ -272,6 +272,13 @@ def test_an_unbindable_mount_is_not_bound(parent: Process, target: Target, mount
     parent.sys.mount(mounts.top, other, None, MS_BIND)
 
 
+@clause("mount_namespaces.7/unbindable-mount-copied")
+def test_the_copy_of_an_unbindable_mount_is_unbindable(parent: Process, mounts: Mounts) -> None:
+    spread(parent, mounts, MS_UNBINDABLE)
+    member = parent.clone(CLONE_NEWNS | SIGCHLD, name="member")
+    assert mounts.tag(member) == "unbindable"
+
+
 @clause("mount_namespaces.7/peer-group-left-when-namespace-ends")
 @lie(
     passes("a slave is private", "mount", 3, lambda f: MS_PRIVATE if f == MS_SLAVE else f),

@@ -219,6 +219,15 @@ def test_lines_stand_in_any_order(parent: Process, observer: Observer) -> None:
 # --- who may write it ---
 
 
+@clause("user_namespaces.7/map-write-needs-setuid-inside")
+def test_without_cap_setuid_inside_no_map_is_written(parent: Process) -> None:
+    line = b"0 %d 1" % parent.sys.geteuid()
+    parent.sys.unshare(CLONE_NEWUSER)
+    lose_capabilities(parent, "SETUID")
+    with fails(EPERM):
+        parent.write_to(UIDS, line)
+
+
 @clause("user_namespaces.7/map-writer-in-namespace-or-parent")
 @lie(NOTHING)
 def test_a_map_is_written_from_inside_or_from_the_next_above(parent: Process) -> None:
