@@ -123,7 +123,7 @@ def test_a_namespace_stays_with_its_owner_when_a_member_moves_on(parent: Process
 )
 @lie(drops(CLONE_NEWPID))
 def test_the_parent_of_a_pid_namespace_is_its_makers(parent: Process) -> None:
-    own_namespaces(parent, CLONE_NEWUSER)
+    own_namespaces(parent, 0)
     maker = parent.clone(CLONE_NEWPID | SIGCHLD, name="maker")
     member = maker.clone(CLONE_NEWPID | SIGCHLD, name="member")
     above = asked(parent, member, "pid", NS_GET_PARENT)
@@ -134,7 +134,7 @@ def test_the_parent_of_a_pid_namespace_is_its_makers(parent: Process) -> None:
 @clause("pid_namespaces.7/parent-is-creators-namespace")
 @lie(leaves_out("unshare"))
 def test_the_parent_of_an_unshared_pid_namespace_is_the_callers(parent: Process) -> None:
-    own_namespaces(parent, CLONE_NEWUSER)
+    own_namespaces(parent, 0)
     maker = parent.clone(CLONE_NEWPID | SIGCHLD, name="maker")
     maker.sys.unshare(CLONE_NEWPID)
     above = asked(parent, maker.fork(), "pid", NS_GET_PARENT)
@@ -201,7 +201,7 @@ def test_what_lies_above_the_own_user_namespace_is_not_shown(parent: Process) ->
 @clause("ioctl_ns.2/eperm-out-of-scope", "pid_namespaces.7/ns-get-parent-shows-parent")
 @lie(drops(CLONE_NEWPID))
 def test_what_lies_above_the_own_pid_namespace_is_not_shown(parent: Process) -> None:
-    own_namespaces(parent, CLONE_NEWUSER)
+    own_namespaces(parent, 0)
     init = parent.clone(CLONE_NEWPID | SIGCHLD, name="init")
     inner = init.clone(CLONE_NEWPID | SIGCHLD, name="inner")
     assert inode(init, asked(init, inner, "pid", NS_GET_PARENT)) == inode_of(init, init, "pid")

@@ -12,7 +12,6 @@ from pytest_procsemantics.driven import Observer, fails
 from pytest_procsemantics.driven.constants import (
     AT_FDCWD,
     CLONE_NEWIPC,
-    CLONE_NEWUSER,
     EACCES,
     EINVAL,
     ENOENT,
@@ -128,7 +127,7 @@ def test_a_limit_of_message_queues_is_the_namespaces_own(
 
 def own_limits(process: Process, observer: Observer) -> None:
     """Give a process an IPC namespace whose limits it may change, and be sure that it is not the observer's."""
-    own_namespaces(process, CLONE_NEWUSER | CLONE_NEWIPC, root=True)
+    own_namespaces(process, CLONE_NEWIPC, root=True)
     assert observer.namespace(process, "ipc") != observer.namespace(observer.process, "ipc")
 
 
@@ -182,7 +181,7 @@ def test_an_open_message_queue_stays_open(parent: Process) -> None:
 )
 @lie(leaves_out("exit_group", hangs=True))
 def test_a_mount_of_queues_outlives_the_namespace(parent: Process, target: Target) -> None:
-    private_mounts(parent, CLONE_NEWUSER, root=True)
+    private_mounts(parent, root=True)
     member = new_member(parent)
     member.sys.mount("mqueue", target.folder(), "mqueue")
     first = f"{target.folder()}/first"

@@ -45,7 +45,7 @@ class Mounts:
     """A folder in which a process mounts, and the lists of mounts that others have of it."""
 
     def __init__(self, parent: Process, target: Target) -> None:
-        private_mounts(parent, CLONE_NEWUSER, root=True)
+        private_mounts(parent, root=True)
         self.top = f"{target.folder()}/top"
         parent.sys.mkdir(self.top)
         parent.sys.mount("tmpfs", self.top, "tmpfs")

@@ -81,7 +81,7 @@ def test_proc_net_is_the_readers(parent: Process, target: Target) -> None:
 @clause("network_namespaces.7/sys-net-sysctls-isolated")
 @lie(STAYS)
 def test_a_setting_is_the_namespaces_own(parent: Process, observer: Observer) -> None:
-    own_namespaces(parent, CLONE_NEWUSER | CLONE_NEWNET, root=True)
+    own_namespaces(parent, CLONE_NEWNET, root=True)
     assert observer.namespace(parent, "net") != observer.namespace(observer.process, "net")
     parent.write_to(TTL, b"31")
     member = parent.fork("member")
@@ -129,7 +129,7 @@ def test_an_open_socket_stays_where_it_was(parent: Process, target: Target) -> N
 @clause("network_namespaces.7/sysfs-shows-own-devices")
 @lie(leaves_out("mount"))
 def test_a_mount_of_sysfs_shows_the_namespaces_devices(parent: Process, target: Target) -> None:
-    private_mounts(parent, CLONE_NEWUSER | CLONE_NEWNET, root=True)
+    private_mounts(parent, CLONE_NEWNET, root=True)
     parent.sys.mount("sysfs", target.folder(), "sysfs")
     folder = parent.sys.openat(AT_FDCWD, f"{target.folder()}/class/net", O_DIRECTORY)
     names = set(parent.sys.getdents64(folder)) - {b".", b"..", b"bonding_masters"}

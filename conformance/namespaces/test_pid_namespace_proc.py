@@ -11,7 +11,6 @@ from pytest_procsemantics.driven.constants import (
     AT_FDCWD,
     CLONE_NEWNS,
     CLONE_NEWPID,
-    CLONE_NEWUSER,
     ENOENT,
     EPERM,
     O_DIRECTORY,
@@ -27,7 +26,7 @@ OLD_MOUNT = leaves_out("mount")
 
 def init_with_mounts(parent: Process) -> Process:
     """The init of a new pid namespace, with a mount namespace of its own."""
-    private_mounts(parent, CLONE_NEWUSER, root=True)
+    private_mounts(parent, root=True)
     init = parent.clone(CLONE_NEWPID | CLONE_NEWNS | SIGCHLD, name="init")
     assert init.sys.getpid() == 1
     return init
@@ -85,7 +84,7 @@ def test_who_is_not_seen_has_no_proc_self(parent: Process, target: Target) -> No
 
 def new_init(parent: Process) -> Process:
     """The init of a new pid namespace, whose numbers it may choose."""
-    own_namespaces(parent, CLONE_NEWUSER)
+    own_namespaces(parent, 0)
     init = parent.clone(CLONE_NEWPID | SIGCHLD, name="init")
     assert init.sys.getpid() == 1
     return init

@@ -12,7 +12,6 @@ from pytest_procsemantics.driven import Observer, fails
 from pytest_procsemantics.driven.constants import (
     CLD_STOPPED,
     CLONE_NEWPID,
-    CLONE_NEWUSER,
     ESRCH,
     P_PID,
     SI_USER,
@@ -108,7 +107,7 @@ def test_from_inside_only_signals_with_a_handler_reach_init(parent: Process) -> 
 @clause("pid_namespaces.7/init-protected-from-privileged-members")
 @lie(FORCED)
 def test_no_privilege_inside_forces_a_signal_on_init(parent: Process, observer: Observer) -> None:
-    own_namespaces(parent, CLONE_NEWUSER, root=True)
+    own_namespaces(parent, 0, root=True)
     init = new_init(parent)
     member = init.fork("member")
     assert member.sys.kill(1, SIGKILL) == member.sys.kill(1, SIGSTOP) == 0
@@ -211,7 +210,7 @@ def test_sigstop_from_outside_stops_init(parent: Process, observer: Observer) ->
 @clause("pid_namespaces.7/init-end-kills-namespace")
 @lie(NO_NAMESPACE)
 def test_with_init_all_members_end(parent: Process) -> None:
-    own_namespaces(parent, CLONE_NEWUSER)
+    own_namespaces(parent, 0)
     init = parent.clone(CLONE_NEWPID | SIGCHLD, name="init")
     handles = init.fork("handles")
     handles.count_signals(SIGTERM)

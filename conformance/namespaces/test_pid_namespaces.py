@@ -7,7 +7,6 @@ from pytest_procsemantics.alike import MakeWith, like_clone
 from pytest_procsemantics.driven import Observer, fails
 from pytest_procsemantics.driven.constants import (
     CLONE_NEWPID,
-    CLONE_NEWUSER,
     CLONE_SIGHAND,
     CLONE_THREAD,
     CLONE_VM,
@@ -111,7 +110,7 @@ def test_a_session_and_a_group_from_outside_are_zero(parent: Process) -> None:
 @clause("pid_namespaces.7/scm-credentials-pid-translated")
 @lie(SAME)
 def test_a_pid_in_a_message_is_the_receivers_number(parent: Process) -> None:
-    own_namespaces(parent, CLONE_NEWUSER)
+    own_namespaces(parent, 0)
     outer, inner = parent.sys.socketpair()
     accept_credentials(parent, outer)
     accept_credentials(parent, inner)
@@ -201,7 +200,7 @@ def test_those_beside_are_not_seen(parent: Process) -> None:
 def test_setns_places_the_children_and_leaves_the_caller(
     parent: Process, observer: Observer
 ) -> None:
-    own_namespaces(parent, CLONE_NEWUSER)
+    own_namespaces(parent, 0)
     init, before = new_init(parent), observer.namespace(parent, "pid")
     parent.sys.setns(parent.open_namespace(init, "pid"), 0)
     child = parent.fork()
@@ -229,7 +228,7 @@ def test_unshare_places_the_children_and_leaves_the_caller(
 @clause("setns.2/pid-descendant-or-same")
 @lie(STAYS)
 def test_the_own_namespace_and_those_below_are_joined(parent: Process, observer: Observer) -> None:
-    own_namespaces(parent, CLONE_NEWUSER)
+    own_namespaces(parent, 0)
     top = new_init(parent, "top")
     middle = new_init(top, "middle")
     inner = new_init(middle, "inner")
@@ -244,7 +243,7 @@ def test_the_own_namespace_and_those_below_are_joined(parent: Process, observer:
 @clause("setns.2/einval-ancestor-pid-namespace")
 @lie(SAME)
 def test_no_namespace_above_is_joined(parent: Process) -> None:
-    own_namespaces(parent, CLONE_NEWUSER)
+    own_namespaces(parent, 0)
     top = new_init(parent, "top")
     middle = new_init(top, "middle")
     inner = new_init(middle, "inner")
@@ -257,7 +256,7 @@ def test_no_namespace_above_is_joined(parent: Process) -> None:
 @clause("pid_namespaces.7/setns-into-dead-namespace-enomem")
 @lie(leaves_out("setns"))
 def test_in_a_namespace_without_init_no_child_is_made(parent: Process) -> None:
-    own_namespaces(parent, CLONE_NEWUSER)
+    own_namespaces(parent, 0)
     init = new_init(parent)
     descriptor = parent.open_namespace(init, "pid")
     init.exit()
@@ -316,7 +315,7 @@ def test_an_orphan_inside_goes_to_a_nearer_subreaper(parent: Process) -> None:
 @clause("pid_namespaces.7/orphan-of-setns-parent-leaves-namespace")
 @lie(leaves_out("prctl"), STAYS)
 def test_an_orphan_whose_parent_was_outside_goes_to_the_outer_reaper(parent: Process) -> None:
-    own_namespaces(parent, CLONE_NEWUSER)
+    own_namespaces(parent, 0)
     parent.sys.prctl(PR_SET_CHILD_SUBREAPER, 1)
     init, joiner = new_init(parent), parent.fork("joiner")
     joiner.sys.setns(joiner.open_namespace(init, "pid"), CLONE_NEWPID)
@@ -332,7 +331,7 @@ def test_an_orphan_whose_parent_was_outside_goes_to_the_outer_reaper(parent: Pro
 def test_a_child_is_in_its_parents_namespace_or_the_next_below(
     parent: Process, observer: Observer
 ) -> None:
-    own_namespaces(parent, CLONE_NEWUSER)
+    own_namespaces(parent, 0)
     outer = len(numbers(observer, parent))
     init = new_init(parent)
     assert len(numbers(observer, parent.fork())) == outer
@@ -343,7 +342,7 @@ def test_a_child_is_in_its_parents_namespace_or_the_next_below(
 
 @clause("pid_namespaces.7/parent-in-same-or-parent-namespace")
 def test_no_child_is_two_levels_below_its_parent(parent: Process, observer: Observer) -> None:
-    own_namespaces(parent, CLONE_NEWUSER)
+    own_namespaces(parent, 0)
     outer = len(numbers(observer, parent))
     inner = new_init(new_init(parent, "middle"), "inner")
     parent.sys.setns(parent.open_namespace(inner, "pid"), CLONE_NEWPID)

@@ -15,7 +15,6 @@ from pytest_procsemantics.driven.constants import (
     CLOCK_MONOTONIC_RAW,
     CLOCK_REALTIME,
     CLONE_NEWTIME,
-    CLONE_NEWUSER,
     EACCES,
     EINVAL,
     EPERM,
@@ -41,8 +40,8 @@ STAYS = leaves_out("setns")
 
 
 def own_time(process: Process, offsets: bytes = b"") -> None:
-    """Give a process a time namespace for its children, and a user namespace in which it may write the offsets."""
-    own_namespaces(process, CLONE_NEWUSER | CLONE_NEWTIME)
+    """Give a process a time namespace for its children, in which it may write the offsets."""
+    own_namespaces(process, CLONE_NEWTIME)
     if offsets:
         process.write_to(OFFSETS, offsets)
 
@@ -154,7 +153,7 @@ def test_the_uptime_is_ahead_too(parent: Process) -> None:
 @clause("time_namespaces.7/created-by-unshare", "time_namespaces.7/unshare-may-be-repeated")
 @lie(leaves_out("unshare"))
 def test_each_unshare_makes_a_namespace(parent: Process, observer: Observer) -> None:
-    own_namespaces(parent, CLONE_NEWUSER)
+    own_namespaces(parent, 0)
     links = [observer.namespace(parent, "time_for_children")]
     parent.sys.unshare(CLONE_NEWTIME)
     links.append(observer.namespace(parent, "time_for_children"))
