@@ -34,6 +34,8 @@ from pytest_procsemantics.driven.errors import TargetLost, Unsupported
 from pytest_procsemantics.driven.forms import capability
 from pytest_procsemantics.lies import leaves_out, told
 from pytest_procsemantics.requirements import (
+    become_ordinary,
+    enter_user_namespace,
     find_tool,
     lose_capabilities,
     missing,
@@ -179,6 +181,22 @@ def test_only_the_named_capabilities_are_lost(local: Target) -> None:
         lost = capability("SYS_ADMIN") | capability("SYS_TIME")
         assert process.sys.capget()[:2] == (before & ~lost, before & ~lost)
         assert before & lost == lost
+
+
+def test_an_entered_user_namespace_has_the_ids(local: Target) -> None:
+    with local.test() as target:
+        process = target.new_process()
+        enter_user_namespace(process, 7, 8)
+        assert (process.sys.getuid(), process.sys.getgid()) == (7, 8)
+
+
+def test_an_ordinary_user_owns_the_files_of_its_process_where_it_shall(local: Target) -> None:
+    with local.test() as target:
+        process = target.new_process()
+        become_ordinary(process, owns_its_files=True)
+        user = process.sys.geteuid()
+        assert user != 0
+        assert process.sys.stat("/proc/self/uid_map").uid == user
 
 
 def test_a_version_hides_nothing(local: Target) -> None:

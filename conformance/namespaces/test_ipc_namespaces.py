@@ -176,9 +176,7 @@ def test_an_open_message_queue_stays_open(parent: Process) -> None:
     assert parent.sys.mq_timedreceive(queue, text, 8192, 0, 0) == 1
 
 
-@clause(
-    "ipc_namespaces.7/mqueue-mount-outlives-namespace", "namespaces.7/ipc-pinned-by-mqueue-mount"
-)
+@clause("ipc_namespaces.7/mqueue-mount-outlives-namespace")
 @lie(leaves_out("exit_group", hangs=True))
 def test_a_mount_of_queues_outlives_the_namespace(parent: Process, target: Target) -> None:
     private_mounts(parent, root=True)

@@ -1,4 +1,4 @@
-"""Descriptors and credentials over a socket, and files that are written once, on this machine."""
+"""Descriptors and credentials over a socket, namespaces and files of /proc, on this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from pytest_procsemantics.driven import Process, Target
-from pytest_procsemantics.driven.errors import CallFailed, Deviation
+from pytest_procsemantics.driven.constants import PR_SET_DUMPABLE
+from pytest_procsemantics.driven.errors import CallFailed, Deviation, Unsupported
 from pytest_procsemantics.driven.messages import (
     Credentials,
     accept_credentials,
@@ -72,6 +73,21 @@ def test_a_namespace_is_opened_and_closed_by_exec(process: Process) -> None:
     assert process.target.observer.namespace(process, "uts") == f"uts:[{inode}]"
     with pytest.raises(CallFailed, match="EBADF"):
         child.sys.fstat(descriptor)
+
+
+def test_a_kind_that_not_even_its_own_can_be_opened_is_unsupported(process: Process) -> None:
+    child = process.fork()
+    with pytest.raises(Unsupported, match=r"/proc/PID/ns/none \(open: ENOENT\)"):
+        process.open_namespace(child, "none")
+
+
+def test_that_only_the_others_cant_be_opened_is_a_failure(process: Process) -> None:
+    process.sys.capset(0, 0, 0)
+    child = process.fork()
+    child.sys.prctl(PR_SET_DUMPABLE, 0)
+    with pytest.raises(CallFailed, match="EACCES"):
+        process.open_namespace(child, "uts")
+    assert process.sys.dup(0) == 3
 
 
 def test_a_file_is_written_and_closed_even_where_it_refuses(process: Process) -> None:
