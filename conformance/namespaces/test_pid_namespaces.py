@@ -49,6 +49,12 @@ def numbers(observer: Observer, process: Process) -> list[int]:
     return [int(word) for word in observer.status_field(process, "NSpid").split()]
 
 
+def end(joiner: Process) -> None:
+    """End a process that joined by setns: as long as nobody has reaped it, init can't be either."""
+    joiner.exit()
+    joiner.wait_for_exit()
+
+
 # --- numbers ---
 
 
@@ -206,6 +212,7 @@ def test_setns_places_the_children_and_leaves_the_caller(
     assert observer.namespace(child, "pid") == observer.namespace(init, "pid") != before
     assert (child.sys.getpid(), child.sys.getppid()) == (2, 0)
     assert (observer.namespace(parent, "pid"), parent.sys.getpid()) == (before, parent.pid)
+    end(child)
 
 
 @clause(
@@ -335,7 +342,9 @@ def test_a_child_is_in_its_parents_namespace_or_the_next_below(
     assert len(numbers(observer, parent.fork())) == outer
     assert len(numbers(observer, init)) == outer + 1
     parent.sys.setns(parent.open_namespace(init, "pid"), CLONE_NEWPID)
-    assert len(numbers(observer, parent.fork())) == outer + 1
+    joiner = parent.fork("joiner")
+    assert len(numbers(observer, joiner)) == outer + 1
+    end(joiner)
 
 
 @clause("pid_namespaces.7/parent-in-same-or-parent-namespace")
@@ -344,4 +353,7 @@ def test_no_child_is_two_levels_below_its_parent(parent: Process, observer: Obse
     outer = len(numbers(observer, parent))
     inner = new_init(new_init(parent, "middle"), "inner")
     parent.sys.setns(parent.open_namespace(inner, "pid"), CLONE_NEWPID)
-    assert len(numbers(observer, parent.fork())) <= outer + 1
+    joiner = parent.fork("joiner")
+    levels = len(numbers(observer, joiner))
+    end(joiner)
+    assert levels <= outer + 1
