@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 import pytest
 
@@ -20,6 +21,8 @@ from pytest_procsemantics.driven.constants import (
     EPERM,
     ERANGE,
     SIGCHLD,
+    TFD_TIMER_ABSTIME,
+    TIMER_ABSTIME,
 )
 from pytest_procsemantics.lies import (
     EXEC_DOES_NOTHING,
@@ -32,7 +35,7 @@ from pytest_procsemantics.lies import (
 from pytest_procsemantics.requirements import lose_capabilities, own_namespaces
 
 OFFSETS = "/proc/self/timens_offsets"
-DAY, WEEK = 86400, 604800  # seconds
+HOUR, DAY, WEEK = 3600, 86400, 604800  # seconds
 SECOND = 10**9  # nanoseconds
 SYSINFO_BYTES = 112
 NOTHING = leaves_out("write")
@@ -145,6 +148,52 @@ def test_the_uptime_is_ahead_too(parent: Process) -> None:
     _, information = child.sys.raw("sysinfo", Out(SYSINFO_BYTES))
     assert uptime - WEEK >= before
     assert int.from_bytes(information[:8], "little") - WEEK >= before
+
+
+# --- timers ---
+
+
+def shifted(index: int) -> Callable[[bytes], bytes]:
+    """Make a time of struct timespec a day later; index: how many of them stand before it."""
+
+    def change(memory: bytes) -> bytes:
+        words = list(struct.unpack(f"<{len(memory) // 8}q", memory))
+        words[2 * index] += DAY
+        return struct.pack(f"<{len(words)}q", *words)
+
+    return change
+
+
+@clause("time_namespaces.7/timerfd-settime-affected")
+@lie(passes("it is measured outside", "timerfd_settime", 2, shifted(1)))
+def test_an_absolute_timer_descriptor_goes_by_the_members_clock(parent: Process) -> None:
+    own_time(parent, b"boottime %d 0" % WEEK)
+    child = parent.fork()
+    fd = child.sys.timerfd_create(CLOCK_BOOTTIME, 0)
+    child.sys.timerfd_settime(
+        fd, child.sys.clock_gettime(CLOCK_BOOTTIME) + HOUR, 0, TFD_TIMER_ABSTIME
+    )
+    assert 0 < child.sys.timerfd_gettime(fd).value <= HOUR
+
+
+@clause("time_namespaces.7/timer-settime-affected")
+@lie(passes("it is measured outside", "timer_settime", 2, shifted(1)))
+def test_an_absolute_timer_goes_by_the_members_clock(parent: Process) -> None:
+    own_time(parent, b"boottime %d 0" % WEEK)
+    child = parent.fork()
+    timer = child.sys.timer_create(CLOCK_BOOTTIME)
+    child.sys.timer_settime(timer, child.sys.clock_gettime(CLOCK_BOOTTIME) + HOUR, 0, TIMER_ABSTIME)
+    assert 0 < child.sys.timer_gettime(timer).value <= HOUR
+
+
+@clause("time_namespaces.7/clock-nanosleep-absolute-affected")
+@lie(passes("it is measured outside", "clock_nanosleep", 2, shifted(0), hangs=True))
+def test_a_sleep_ends_by_the_members_clock(parent: Process) -> None:
+    own_time(parent, b"boottime %d 0" % WEEK)
+    child = parent.fork()
+    end = child.sys.clock_gettime(CLOCK_BOOTTIME) + 0.001
+    child.post.sys.clock_nanosleep(CLOCK_BOOTTIME, TIMER_ABSTIME, end).arrives()
+    assert child.sys.clock_gettime(CLOCK_BOOTTIME) >= end - 1e-6
 
 
 # --- who is in which ---
