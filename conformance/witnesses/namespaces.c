@@ -1,8 +1,8 @@
 /*
  * What the pages on namespaces say and Linux does not do. namespaces(7): before the first child
  * readlink of pid_for_children gives an empty buffer. user_namespaces(7): to write a map takes
- * CAP_SETUID in the namespace. mount_namespaces(7): a copied mount keeps its propagation type, and so
- * an unbindable one can't be bound in the new namespace either.
+ * CAP_SETUID in the namespace. mount_namespaces(7): a copied mount keeps its propagation type, and
+ * so an unbindable one can't be bound in the new namespace either.
  */
 #define _GNU_SOURCE
 #include "facts.h"
@@ -30,7 +30,8 @@ static int pid_for_children(void)
 
 	if (unshare(geteuid() ? CLONE_NEWUSER | CLONE_NEWPID : CLONE_NEWPID))
 		fail("a pid namespace");
-	return readlink("/proc/self/ns/pid_for_children", link, sizeof(link)) < 0 && errno == ENOENT;
+	return readlink("/proc/self/ns/pid_for_children", link, sizeof(link)) < 0 &&
+	       errno == ENOENT;
 }
 
 static int map_without_setuid(void)
@@ -62,8 +63,8 @@ static int unbindable_copy(void)
 			!put("/proc/self/gid_map", group)))
 		fail("the maps");
 	if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
-	    mount("none", "/tmp", "tmpfs", 0, NULL) || mkdir("/tmp/a", 0700) || mkdir("/tmp/b", 0700) ||
-	    mount("none", "/tmp/a", "tmpfs", 0, NULL) ||
+	    mount("none", "/tmp", "tmpfs", 0, NULL) || mkdir("/tmp/a", 0700) ||
+	    mkdir("/tmp/b", 0700) || mount("none", "/tmp/a", "tmpfs", 0, NULL) ||
 	    mount(NULL, "/tmp/a", NULL, MS_UNBINDABLE, NULL))
 		fail("the mounts");
 	if (!mount("/tmp/a", "/tmp/b", NULL, MS_BIND, NULL) || unshare(CLONE_NEWNS))

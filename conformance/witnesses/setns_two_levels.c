@@ -1,7 +1,7 @@
 /*
  * pid_namespaces(7) says: the parent of a process is in the same PID namespace or in the immediate
- * parent namespace. Exit status 0: setns into a namespace two levels below makes a child there whose
- * parent is two levels above, as Linux does; 1: it can't be; 2: it could not be tried.
+ * parent namespace. Exit status 0: setns into a namespace two levels below makes a child there
+ * whose parent is two levels above, as Linux does; 1: it can't be; 2: it could not be tried.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

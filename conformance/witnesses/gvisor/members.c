@@ -1,8 +1,8 @@
 /*
  * gVisor's members of pid, network and UTS namespaces. The kernel's pages say: no signal without a
  * handler reaches init from inside; the loopback device of a new network
- * namespace is down, an abstract name of another one is refused as nobody's, and its sockets are not
- * listed; a domain name has up to 64 bytes.
+ * namespace is down, an abstract name of another one is refused as nobody's, and its sockets are
+ * not listed; a domain name has up to 64 bytes.
  */
 #define _GNU_SOURCE
 #include "../facts.h"

@@ -1,9 +1,9 @@
 /*
- * gVisor's user namespaces and what it has of setns, ioctl_ns and /proc for namespaces. The kernel's
- * pages say: a map is decimal, of lines with three fields each, which neither overlap nor are empty,
- * and is not written by pwrite; of groups it takes deny before; without maps setgroups is refused; a
- * device is made only in the first user namespace, and inner root mounts a tmpfs; setns says EINVAL
- * for what is no namespace.
+ * gVisor's user namespaces and what it has of setns, ioctl_ns and /proc for namespaces. The
+ * kernel's pages say: a map is decimal, of lines with three fields each, which neither overlap nor
+ * are empty, and is not written by pwrite; of groups it takes deny before; without maps setgroups
+ * is refused; a device is made only in the first user namespace, and inner root mounts a tmpfs;
+ * setns says EINVAL for what is no namespace.
  */
 #define _GNU_SOURCE
 #include "../facts.h"

@@ -1,6 +1,6 @@
 /*
- * PRoot and namespaces: it follows links and looks for folders by itself, where it is. So the links of
- * /proc/PID/ns lead nowhere, what is mounted in another mount namespace is not found, a working
+ * PRoot and namespaces: it follows links and looks for folders by itself, where it is. So the links
+ * of /proc/PID/ns lead nowhere, what is mounted in another mount namespace is not found, a working
  * directory is no more than a name, and /proc/thread-self is a thread of PRoot.
  */
 #define _GNU_SOURCE

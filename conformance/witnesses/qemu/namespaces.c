@@ -1,6 +1,7 @@
 /*
- * QEMU's user emulation and namespaces: it doesn't know the requests of ioctl_ns(2), and since it has
- * a thread of its own in each process, none can change its time namespace (linux-user/syscall.c).
+ * QEMU's user emulation and namespaces: it doesn't know the requests of ioctl_ns(2), and since it
+ * has a thread of its own in each process, none can change its time namespace
+ * (linux-user/syscall.c).
  */
 #define _GNU_SOURCE
 #include "../facts.h"
