@@ -5,6 +5,9 @@
         parent.sys.umask(0o137)
         assert make(parent).sys.umask(0) == 0o137
 
+    @by_kind(ipc="namespaces.7/ipc-link-is-handle", uts="namespaces.7/uts-link-is-handle")
+    def test_a_link_is_joined(parent: Process, kind: str, flag: int) -> None: ...
+
 What clone alone does otherwise is said of the clause on its equivalence then, and not of fork.
 """
 
@@ -16,7 +19,14 @@ import pytest
 
 from pytest_procsemantics.clauses import clause
 from pytest_procsemantics.driven import Process
-from pytest_procsemantics.driven.constants import CLONE_THREAD, CLONE_VFORK, CLONE_VM, SIGCHLD
+from pytest_procsemantics.driven.constants import (
+    CLONE_NEWUSER,
+    CLONE_THREAD,
+    CLONE_VFORK,
+    CLONE_VM,
+    SIGCHLD,
+)
+from pytest_procsemantics.requirements.probes import NAMESPACE_FLAGS
 
 Make = Callable[[Process], Process]
 MakeWith = Callable[..., Process]  # maker, flags without a signal, stack=... and so on
@@ -25,6 +35,8 @@ IS_FORK = "fork.2/equals-clone-with-sigchld"
 IS_VFORK = "vfork.2/equals-clone-vm-vfork-sigchld"
 IS_CLONE = "clone.2/clone-flags-equal-clone3-flags"
 BUT_FOR_MEMORY = "vfork.2/attributes-like-fork"
+# The flag of clone for each kind of namespace, by its name in /proc/PID/ns.
+NAMESPACES = dict(sorted({**NAMESPACE_FLAGS, "user": CLONE_NEWUSER}.items()))
 
 
 def _clone_as_vfork(maker: Process) -> Process:
@@ -82,6 +94,21 @@ def by_any_process(*ids: str) -> pytest.MarkDecorator:
 def by_any_copy(*ids: str) -> pytest.MarkDecorator:
     """As by_any_primitive, of the child alone that has a copy of the memory; what the clauses require holds for each."""
     return _by_each(ids, *COPIES)
+
+
+def by_kind(**ids: str | tuple[str, ...]) -> pytest.MarkDecorator:
+    """Let a check be made of each of these kinds of namespaces, which proves its clauses: it gets `kind` and `flag`.
+
+    Args:
+        **ids: a clause or several by the kind's name in /proc/PID/ns.
+    """
+    cases = [
+        pytest.param(
+            kind, NAMESPACES[kind], id=kind, marks=clause(*([id] if isinstance(id, str) else id))
+        )
+        for kind, id in ids.items()
+    ]
+    return pytest.mark.parametrize(("kind", "flag"), cases)
 
 
 def like_vfork(*ids: str) -> pytest.MarkDecorator:

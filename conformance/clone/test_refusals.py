@@ -7,19 +7,13 @@ import struct
 import pytest
 
 from pytest_procsemantics import Process, Target, clause
-from pytest_procsemantics.alike import MakeWith, like_clone
+from pytest_procsemantics.alike import NAMESPACES, MakeWith, like_clone
 from pytest_procsemantics.driven import Observer, Unsupported, fails
 from pytest_procsemantics.driven.constants import (
     AT_FDCWD,
     CLONE_FS,
-    CLONE_NEWCGROUP,
-    CLONE_NEWIPC,
-    CLONE_NEWNET,
     CLONE_NEWNS,
-    CLONE_NEWPID,
-    CLONE_NEWTIME,
     CLONE_NEWUSER,
-    CLONE_NEWUTS,
     CLONE_PIDFD,
     CLONE_SIGHAND,
     CLONE_THREAD,
@@ -115,19 +109,7 @@ def allow_none(process: Process, observer: Observer, kind: str) -> None:
 
 @clause("clone.2/enospc-user-namespace-count")
 @lie(leaves_out("write"))
-@pytest.mark.parametrize(
-    ("kind", "flag"),
-    [
-        pytest.param("cgroup", CLONE_NEWCGROUP, id="cgroup"),
-        pytest.param("ipc", CLONE_NEWIPC, id="ipc"),
-        pytest.param("mnt", CLONE_NEWNS, id="mnt"),
-        pytest.param("net", CLONE_NEWNET, id="net"),
-        pytest.param("pid", CLONE_NEWPID, id="pid"),
-        pytest.param("time", CLONE_NEWTIME, id="time"),
-        pytest.param("user", CLONE_NEWUSER, id="user"),
-        pytest.param("uts", CLONE_NEWUTS, id="uts"),
-    ],
-)
+@pytest.mark.parametrize(("kind", "flag"), NAMESPACES.items(), ids=NAMESPACES)
 def test_more_namespaces_than_the_limit_are_refused(
     parent: Process, observer: Observer, kind: str, flag: int
 ) -> None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import pytest
 
 from pytest_procsemantics import Process, clause
+from pytest_procsemantics.alike import NAMESPACES
 from pytest_procsemantics.driven import fails
 from pytest_procsemantics.driven.constants import (
     AT_FDCWD,
-    CLONE_NEWCGROUP,
     CLONE_NEWIPC,
     CLONE_NEWNET,
     CLONE_NEWNS,
     CLONE_NEWPID,
-    CLONE_NEWTIME,
     CLONE_NEWUSER,
     CLONE_NEWUTS,
     EINVAL,
@@ -36,16 +35,6 @@ from pytest_procsemantics.requirements.surroundings import SOMEBODY
 
 STAYS = leaves_out("ioctl")
 KEEPS_USER = drops(CLONE_NEWUSER)
-FLAGS = {
-    "cgroup": CLONE_NEWCGROUP,
-    "ipc": CLONE_NEWIPC,
-    "mnt": CLONE_NEWNS,
-    "net": CLONE_NEWNET,
-    "pid": CLONE_NEWPID,
-    "time": CLONE_NEWTIME,
-    "user": CLONE_NEWUSER,
-    "uts": CLONE_NEWUTS,
-}
 
 
 def inode(process: Process, descriptor: int) -> int:
@@ -98,7 +87,7 @@ def test_a_namespace_made_with_a_user_namespace_belongs_to_that(
 def test_a_namespace_belongs_to_the_user_namespace_of_its_maker(parent: Process, kind: str) -> None:
     own_namespaces(parent, CLONE_NEWUSER)
     member = parent.fork("member")
-    member.sys.unshare(FLAGS[kind])
+    member.sys.unshare(NAMESPACES[kind])
     inner = member.fork("inner")
     owner = asked(parent, inner, kind, NS_GET_USERNS)
     assert inode(parent, owner) == inode_of(parent, parent, "user")
@@ -217,7 +206,7 @@ def test_a_kind_without_levels_has_no_parent(parent: Process, kind: str) -> None
         asked(parent, parent, kind, NS_GET_PARENT)
 
 
-@pytest.mark.parametrize(("kind", "flag"), FLAGS.items(), ids=FLAGS)
+@pytest.mark.parametrize(("kind", "flag"), NAMESPACES.items(), ids=NAMESPACES)
 @clause("ioctl_ns.2/nstype-is-clone-flag")
 @lie(STAYS)
 def test_the_kind_is_told_as_the_flag_of_clone(parent: Process, kind: str, flag: int) -> None:

@@ -8,12 +8,9 @@ from __future__ import annotations
 import pytest
 
 from pytest_procsemantics import Process, Target, clause
+from pytest_procsemantics.alike import by_kind
 from pytest_procsemantics.driven import Observer, fails
 from pytest_procsemantics.driven.constants import (
-    CLONE_NEWCGROUP,
-    CLONE_NEWIPC,
-    CLONE_NEWNET,
-    CLONE_NEWNS,
     CLONE_NEWPID,
     CLONE_NEWTIME,
     CLONE_NEWUSER,
@@ -51,43 +48,15 @@ def most(process: Process, kind: str) -> int:
     return int(Observer(process).read(path(kind)))
 
 
-@pytest.mark.parametrize(
-    ("kind", "flag"),
-    [
-        pytest.param(
-            "cgroup",
-            CLONE_NEWCGROUP,
-            marks=clause("namespaces.7/max-cgroup-namespaces-limits"),
-            id="cgroup",
-        ),
-        pytest.param(
-            "ipc", CLONE_NEWIPC, marks=clause("namespaces.7/max-ipc-namespaces-limits"), id="ipc"
-        ),
-        pytest.param(
-            "mnt", CLONE_NEWNS, marks=clause("namespaces.7/max-mnt-namespaces-limits"), id="mnt"
-        ),
-        pytest.param(
-            "net", CLONE_NEWNET, marks=clause("namespaces.7/max-net-namespaces-limits"), id="net"
-        ),
-        pytest.param(
-            "pid", CLONE_NEWPID, marks=clause("namespaces.7/max-pid-namespaces-limits"), id="pid"
-        ),
-        pytest.param(
-            "time",
-            CLONE_NEWTIME,
-            marks=clause("namespaces.7/max-time-namespaces-limits"),
-            id="time",
-        ),
-        pytest.param(
-            "user",
-            CLONE_NEWUSER,
-            marks=clause("namespaces.7/max-user-namespaces-limits"),
-            id="user",
-        ),
-        pytest.param(
-            "uts", CLONE_NEWUTS, marks=clause("namespaces.7/max-uts-namespaces-limits"), id="uts"
-        ),
-    ],
+@by_kind(
+    cgroup="namespaces.7/max-cgroup-namespaces-limits",
+    ipc="namespaces.7/max-ipc-namespaces-limits",
+    mnt="namespaces.7/max-mnt-namespaces-limits",
+    net="namespaces.7/max-net-namespaces-limits",
+    pid="namespaces.7/max-pid-namespaces-limits",
+    time="namespaces.7/max-time-namespaces-limits",
+    user="namespaces.7/max-user-namespaces-limits",
+    uts="namespaces.7/max-uts-namespaces-limits",
 )
 @clause("namespaces.7/limits-apply-to-root")
 @lie(NOT_LIMITED)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_procsemantics import Process, Target, clause
+from pytest_procsemantics.alike import by_kind
 from pytest_procsemantics.driven import Observer, fails
 from pytest_procsemantics.driven.constants import (
     AT_FDCWD,
@@ -46,35 +47,14 @@ def new_member(parent: Process, flags: int) -> Process:
     return parent.clone3(flags, name="member")
 
 
-@pytest.mark.parametrize(
-    ("kind", "flag"),
-    [
-        pytest.param(
-            "cgroup",
-            CLONE_NEWCGROUP,
-            marks=clause("namespaces.7/cgroup-link-is-handle"),
-            id="cgroup",
-        ),
-        pytest.param(
-            "ipc", CLONE_NEWIPC, marks=clause("namespaces.7/ipc-link-is-handle"), id="ipc"
-        ),
-        pytest.param("mnt", CLONE_NEWNS, marks=clause("namespaces.7/mnt-link-is-handle"), id="mnt"),
-        pytest.param(
-            "net", CLONE_NEWNET, marks=clause("namespaces.7/net-link-is-handle"), id="net"
-        ),
-        pytest.param(
-            "time", CLONE_NEWTIME, marks=clause("namespaces.7/time-link-is-handle"), id="time"
-        ),
-        pytest.param(
-            "user", CLONE_NEWUSER, marks=clause("namespaces.7/user-link-is-handle"), id="user"
-        ),
-        pytest.param(
-            "uts",
-            CLONE_NEWUTS,
-            marks=clause("namespaces.7/uts-link-is-handle", "setns.2/joins-by-magic-link"),
-            id="uts",
-        ),
-    ],
+@by_kind(
+    cgroup="namespaces.7/cgroup-link-is-handle",
+    ipc="namespaces.7/ipc-link-is-handle",
+    mnt="namespaces.7/mnt-link-is-handle",
+    net="namespaces.7/net-link-is-handle",
+    time="namespaces.7/time-link-is-handle",
+    user="namespaces.7/user-link-is-handle",
+    uts=("namespaces.7/uts-link-is-handle", "setns.2/joins-by-magic-link"),
 )
 @clause("setns.2/nstype-zero-allows-any")
 @lie(STAYS)

@@ -5,17 +5,13 @@ from __future__ import annotations
 import pytest
 
 from pytest_procsemantics import Process, clause
+from pytest_procsemantics.alike import by_kind
 from pytest_procsemantics.driven import fails
 from pytest_procsemantics.driven.constants import (
     CLONE_FS,
-    CLONE_NEWCGROUP,
-    CLONE_NEWIPC,
-    CLONE_NEWNET,
     CLONE_NEWNS,
-    CLONE_NEWPID,
     CLONE_NEWTIME,
     CLONE_NEWUSER,
-    CLONE_NEWUTS,
     EINVAL,
     EPERM,
     EUSERS,
@@ -36,21 +32,14 @@ def new_owner(parent: Process, flag: int) -> Process:
     return parent.fork("owner")
 
 
-@pytest.mark.parametrize(
-    ("kind", "flag"),
-    [
-        pytest.param(
-            "cgroup", CLONE_NEWCGROUP, marks=clause("setns.2/cgroup-needs-sys-admin"), id="cgroup"
-        ),
-        pytest.param("ipc", CLONE_NEWIPC, marks=clause("setns.2/others-need-sys-admin"), id="ipc"),
-        pytest.param("mnt", CLONE_NEWNS, marks=clause("setns.2/mount-needs-sys-admin"), id="mnt"),
-        pytest.param("net", CLONE_NEWNET, marks=clause("setns.2/others-need-sys-admin"), id="net"),
-        pytest.param("pid", CLONE_NEWPID, marks=clause("setns.2/pid-needs-sys-admin"), id="pid"),
-        pytest.param(
-            "time", CLONE_NEWTIME, marks=clause("setns.2/others-need-sys-admin"), id="time"
-        ),
-        pytest.param("uts", CLONE_NEWUTS, marks=clause("setns.2/others-need-sys-admin"), id="uts"),
-    ],
+@by_kind(
+    cgroup="setns.2/cgroup-needs-sys-admin",
+    ipc="setns.2/others-need-sys-admin",
+    mnt="setns.2/mount-needs-sys-admin",
+    net="setns.2/others-need-sys-admin",
+    pid="setns.2/pid-needs-sys-admin",
+    time="setns.2/others-need-sys-admin",
+    uts="setns.2/others-need-sys-admin",
 )
 @lie(STAYS, leaves_out("capset"))
 def test_to_join_takes_cap_sys_admin(parent: Process, kind: str, flag: int) -> None:
@@ -73,37 +62,14 @@ def test_to_join_a_mount_namespace_takes_cap_sys_chroot(parent: Process) -> None
         parent.sys.setns(descriptor, CLONE_NEWNS)
 
 
-@pytest.mark.parametrize(
-    ("kind", "flag"),
-    [
-        pytest.param(
-            "cgroup",
-            CLONE_NEWCGROUP,
-            marks=clause("setns.2/cgroup-needs-sys-admin-in-owner"),
-            id="cgroup",
-        ),
-        pytest.param(
-            "ipc", CLONE_NEWIPC, marks=clause("setns.2/others-need-sys-admin-in-owner"), id="ipc"
-        ),
-        pytest.param(
-            "mnt", CLONE_NEWNS, marks=clause("setns.2/mount-needs-sys-admin-in-owner"), id="mnt"
-        ),
-        pytest.param(
-            "net", CLONE_NEWNET, marks=clause("setns.2/others-need-sys-admin-in-owner"), id="net"
-        ),
-        pytest.param(
-            "pid", CLONE_NEWPID, marks=clause("setns.2/pid-needs-sys-admin-in-owner"), id="pid"
-        ),
-        pytest.param(
-            "time",
-            CLONE_NEWTIME,
-            marks=clause("setns.2/others-need-sys-admin-in-owner"),
-            id="time",
-        ),
-        pytest.param(
-            "uts", CLONE_NEWUTS, marks=clause("setns.2/others-need-sys-admin-in-owner"), id="uts"
-        ),
-    ],
+@by_kind(
+    cgroup="setns.2/cgroup-needs-sys-admin-in-owner",
+    ipc="setns.2/others-need-sys-admin-in-owner",
+    mnt="setns.2/mount-needs-sys-admin-in-owner",
+    net="setns.2/others-need-sys-admin-in-owner",
+    pid="setns.2/pid-needs-sys-admin-in-owner",
+    time="setns.2/others-need-sys-admin-in-owner",
+    uts="setns.2/others-need-sys-admin-in-owner",
 )
 @lie(drops(CLONE_NEWUSER))
 def test_capabilities_in_a_lower_user_namespace_do_not_suffice(

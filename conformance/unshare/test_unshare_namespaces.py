@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_procsemantics import Process, Target, clause
+from pytest_procsemantics.alike import by_kind
 from pytest_procsemantics.driven import Observer
 from pytest_procsemantics.driven.constants import (
     AF_UNIX,
@@ -45,23 +46,13 @@ def unshare(process: Process, flags: int) -> None:
     process.sys.unshare(namespace_flags(process, flags))
 
 
-@pytest.mark.parametrize(
-    ("kind", "flag"),
-    [
-        pytest.param(
-            "cgroup",
-            CLONE_NEWCGROUP,
-            marks=clause("unshare.2/newcgroup-new-namespace"),
-            id="cgroup",
-        ),
-        pytest.param("ipc", CLONE_NEWIPC, marks=clause("unshare.2/newipc-new-namespace"), id="ipc"),
-        pytest.param("mnt", CLONE_NEWNS, marks=clause("unshare.2/newns-private-copy"), id="mnt"),
-        pytest.param("net", CLONE_NEWNET, marks=clause("unshare.2/newnet-new-namespace"), id="net"),
-        pytest.param(
-            "user", CLONE_NEWUSER, marks=clause("unshare.2/newuser-moves-caller"), id="user"
-        ),
-        pytest.param("uts", CLONE_NEWUTS, marks=clause("unshare.2/newuts-private-copy"), id="uts"),
-    ],
+@by_kind(
+    cgroup="unshare.2/newcgroup-new-namespace",
+    ipc="unshare.2/newipc-new-namespace",
+    mnt="unshare.2/newns-private-copy",
+    net="unshare.2/newnet-new-namespace",
+    user="unshare.2/newuser-moves-caller",
+    uts="unshare.2/newuts-private-copy",
 )
 @lie(STAYS)
 def test_the_caller_moves_into_a_new_namespace(
