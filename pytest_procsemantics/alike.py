@@ -1,4 +1,4 @@
-"""Checks that hold for several primitives alike: one case for each, with its own clause.
+"""Checks that hold for several primitives, or kinds of namespaces, alike: one case for each, with its own clause.
 
     @like_fork("fork.2/umask-is-copied")
     def test_the_child_has_the_parents_umask(parent: Process, make: Make) -> None:
