@@ -46,8 +46,7 @@ from pytest_procsemantics.lies import allocations, every_child, in_child, lie
 IS_THREAD = every_child(CLONE_VM | CLONE_SIGHAND | CLONE_THREAD)
 SHARES_HANDLERS = every_child(CLONE_VM | CLONE_SIGHAND | SIGCHLD)
 MIB = 1 << 20
-BURNT = 0.01  # seconds, where they are told finely enough
-TICKS = 0.025  # seconds: two ticks and more of the clock that times(2) counts both modes in
+BURNT = 0.025  # seconds: two ticks and more of the clocks that count in hundredths, as times(2) does for each mode
 
 
 # --- signals ---
@@ -216,7 +215,7 @@ def test_the_use_by_waited_for_children_begins_anew(parent: Process, make: Make)
 @like_fork_and_vfork("fork.2/times-reset")
 @lie(IS_THREAD)
 def test_the_childs_processor_times_begin_anew(parent: Process, make: Make) -> None:
-    parent.burn(TICKS)
+    parent.burn(BURNT)
     before = parent.sys.times()
     child = make(parent).sys.times()
     assert child.user + child.system < before.user + before.system
