@@ -26,11 +26,12 @@ from pytest_procsemantics.driven.constants import (
     CLONE_NEWUTS,
     MS_REC,
     MS_SHARED,
+    PR_SET_DUMPABLE,
     SIGCHLD,
     SIGKILL,
 )
 from pytest_procsemantics.driven.constants.calls import NUMBERS
-from pytest_procsemantics.driven.errors import TargetLost, Unsupported
+from pytest_procsemantics.driven.errors import CallFailed, TargetLost, Unsupported
 from pytest_procsemantics.driven.forms import capability
 from pytest_procsemantics.lies import leaves_out, told
 from pytest_procsemantics.requirements import (
@@ -40,6 +41,7 @@ from pytest_procsemantics.requirements import (
     lose_capabilities,
     missing,
     namespace_flags,
+    open_namespace,
     own_namespaces,
     private_mounts,
     require,
@@ -181,6 +183,37 @@ def test_only_the_named_capabilities_are_lost(local: Target) -> None:
         lost = capability("SYS_ADMIN") | capability("SYS_TIME")
         assert process.sys.capget()[:2] == (before & ~lost, before & ~lost)
         assert before & lost == lost
+
+
+def test_a_namespace_is_opened_and_closed_by_exec(local: Target) -> None:
+    with local.test() as target:
+        process = target.new_process()
+        descriptor = open_namespace(process, process, "uts")
+        child = process.fork()
+        child.execve()
+        inode = process.sys.fstat(descriptor).ino
+        assert target.observer.namespace(process, "uts") == f"uts:[{inode}]"
+        with pytest.raises(CallFailed, match="EBADF"):
+            child.sys.fstat(descriptor)
+
+
+def test_a_kind_that_not_even_its_own_can_be_opened_is_unsupported(local: Target) -> None:
+    with local.test() as target:
+        process = target.new_process()
+        child = process.fork()
+        with pytest.raises(Unsupported, match=r"/proc/PID/ns/none \(open: ENOENT\)"):
+            open_namespace(process, child, "none")
+
+
+def test_that_only_the_others_cant_be_opened_is_a_failure(local: Target) -> None:
+    with local.test() as target:
+        process = target.new_process()
+        process.sys.capset(0, 0, 0)
+        child = process.fork()
+        child.sys.prctl(PR_SET_DUMPABLE, 0)
+        with pytest.raises(CallFailed, match="EACCES"):
+            open_namespace(process, child, "uts")
+        assert process.sys.dup(0) == 3
 
 
 def test_an_entered_user_namespace_has_the_ids(local: Target) -> None:

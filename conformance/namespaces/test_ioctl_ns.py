@@ -30,7 +30,7 @@ from pytest_procsemantics.driven.constants import (
     SIGCHLD,
 )
 from pytest_procsemantics.lies import drops, leaves_out, lie, passes
-from pytest_procsemantics.requirements import own_namespaces
+from pytest_procsemantics.requirements import open_namespace, own_namespaces
 from pytest_procsemantics.requirements.surroundings import SOMEBODY
 
 STAYS = leaves_out("ioctl")
@@ -44,12 +44,12 @@ def inode(process: Process, descriptor: int) -> int:
 
 def inode_of(process: Process, member: Process, kind: str) -> int:
     """The same, by a member of it."""
-    return inode(process, process.open_namespace(member, kind))
+    return inode(process, open_namespace(process, member, kind))
 
 
 def asked(process: Process, member: Process, kind: str, request: int) -> int:
     """What a request about a member's namespace gives."""
-    return int(process.sys.ioctl(process.open_namespace(member, kind), request))
+    return int(process.sys.ioctl(open_namespace(process, member, kind), request))
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from pytest_procsemantics.driven.constants import (
     SIGCHLD,
 )
 from pytest_procsemantics.lies import drops, leaves_out, lie, passes
-from pytest_procsemantics.requirements import own_namespaces, private_mounts
+from pytest_procsemantics.requirements import open_namespace, own_namespaces, private_mounts
 
 KEY = 0x70726F63
 SIZE = 4096  # bytes of a segment
@@ -136,7 +136,7 @@ def own_limits(process: Process, observer: Observer) -> None:
 def test_objects_live_as_long_as_the_namespace(parent: Process) -> None:
     own_namespaces(parent, CLONE_NEWIPC)
     member = new_member(parent)
-    queue, descriptor = made(member, "msgget"), parent.open_namespace(member, "ipc")
+    queue, descriptor = made(member, "msgget"), open_namespace(parent, member, "ipc")
     member.exit()
     member.wait_for_exit()
     with fails(ENOENT):

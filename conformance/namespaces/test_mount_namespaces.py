@@ -32,7 +32,7 @@ from pytest_procsemantics.driven.constants import (
     SIGCHLD,
 )
 from pytest_procsemantics.lies import drops, in_child, leaves_out, lie, passes
-from pytest_procsemantics.requirements import private_mounts
+from pytest_procsemantics.requirements import open_namespace, private_mounts
 
 STAYS = leaves_out("unshare")
 SAME = drops(CLONE_NEWNS)
@@ -305,8 +305,8 @@ def less_privileged(parent: Process) -> Process:
 @lie(drops(CLONE_NEWUSER))
 def test_the_copy_belongs_to_another_user_namespace(parent: Process, mounts: Mounts) -> None:
     member = less_privileged(parent)
-    mine = parent.sys.ioctl(parent.open_namespace(parent, "mnt"), NS_GET_USERNS)
-    other = parent.sys.ioctl(parent.open_namespace(member, "mnt"), NS_GET_USERNS)
+    mine = parent.sys.ioctl(open_namespace(parent, parent, "mnt"), NS_GET_USERNS)
+    other = parent.sys.ioctl(open_namespace(parent, member, "mnt"), NS_GET_USERNS)
     assert parent.sys.fstat(mine).ino != parent.sys.fstat(other).ino
 
 

@@ -25,7 +25,7 @@ from pytest_procsemantics.driven.constants import (
 from pytest_procsemantics.driven.errors import CallFailed
 from pytest_procsemantics.lies import before_call, drops, in_maker, leaves_out, lie
 from pytest_procsemantics.lies.generic import opened
-from pytest_procsemantics.requirements import own_namespaces, private_mounts
+from pytest_procsemantics.requirements import open_namespace, own_namespaces, private_mounts
 
 MAXINT = 0x7FFFFFFF
 NOT_LIMITED = leaves_out("write")
@@ -202,7 +202,7 @@ def test_a_namespace_ends_with_its_last_process(parent: Process, observer: Obser
 @lie(leaves_out("setns", hangs=True))
 def test_a_namespace_ends_when_its_last_process_leaves(parent: Process, observer: Observer) -> None:
     own_namespaces(parent, CLONE_NEWUSER | CLONE_NEWUTS, root=True)
-    before = parent.open_namespace(parent, "uts")
+    before = open_namespace(parent, parent, "uts")
     limit(parent, observer, "uts", 2)
     member, other = parent.fork("member"), parent.fork("other")
     member.sys.unshare(CLONE_NEWUTS)
@@ -226,7 +226,7 @@ def test_a_descriptor_keeps_a_namespace(parent: Process, observer: Observer) -> 
     limit(parent, observer, "uts", 1)
     member, other = parent.fork("member"), parent.fork("other")
     member.sys.unshare(CLONE_NEWUTS)
-    descriptor = parent.open_namespace(member, "uts")
+    descriptor = open_namespace(parent, member, "uts")
     member.exit()
     member.wait_for_exit()
     with fails(ENOSPC):
@@ -257,7 +257,7 @@ def test_a_mount_keeps_a_namespace(parent: Process, observer: Observer, target: 
 def test_a_user_namespace_lives_while_it_owns_another(parent: Process) -> None:
     own_namespaces(parent, CLONE_NEWUSER)
     member = parent.clone(CLONE_NEWUSER | CLONE_NEWUTS | SIGCHLD, name="member")
-    owned, inode = parent.open_namespace(member, "uts"), inode_of(parent, member)
+    owned, inode = open_namespace(parent, member, "uts"), inode_of(parent, member)
     member.exit()
     member.wait_for_exit()
     owner = parent.sys.ioctl(owned, NS_GET_USERNS)
@@ -273,7 +273,7 @@ def test_a_user_namespace_lives_while_it_has_a_child(parent: Process) -> None:
     own_namespaces(member, CLONE_NEWUSER)
     inode = inode_of(parent, member)
     member.sys.unshare(CLONE_NEWUSER)
-    upper = parent.sys.ioctl(parent.open_namespace(member, "user"), NS_GET_PARENT)
+    upper = parent.sys.ioctl(open_namespace(parent, member, "user"), NS_GET_PARENT)
     assert parent.sys.fstat(upper).ino == inode
     assert parent.sys.setns(upper, CLONE_NEWUSER) == 0
 

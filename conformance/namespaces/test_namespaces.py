@@ -26,7 +26,7 @@ from pytest_procsemantics.driven.constants import (
     SIGCHLD,
 )
 from pytest_procsemantics.lies import EXEC_IN_A_CHILD, drops, in_child, leaves_out, lie, passes
-from pytest_procsemantics.requirements import namespace_flags, own_namespaces
+from pytest_procsemantics.requirements import namespace_flags, open_namespace, own_namespaces
 
 KINDS = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"]
 ENTRIES = sorted([*KINDS, "pid_for_children", "time_for_children"])
@@ -105,7 +105,7 @@ def test_the_links_are_read_by_those_only_who_may_trace(parent: Process) -> None
     with fails(EACCES):
         Observer(parent).link(f"/proc/{child.pid}/ns/uts")
     with fails(EACCES):
-        parent.open_namespace(child, "uts")
+        open_namespace(parent, child, "uts")
 
 
 # --- who is in which ---
@@ -204,7 +204,7 @@ def test_the_pid_namespace_of_a_process_is_the_same_all_its_life(
     own_namespaces(parent, 0)
     before = observer.namespace(parent, "pid")
     init = parent.clone(CLONE_NEWPID | SIGCHLD, name="init")
-    parent.sys.setns(parent.open_namespace(init, "pid"), CLONE_NEWPID)
+    parent.sys.setns(open_namespace(parent, init, "pid"), CLONE_NEWPID)
     assert observer.namespace(parent, "pid") == before
     parent.execve()
     assert observer.namespace(parent, "pid") == before
@@ -230,5 +230,5 @@ def test_time_for_children_is_the_namespace_of_the_next_child(
 def test_setns_changes_time_for_children(parent: Process, observer: Observer) -> None:
     own_namespaces(parent, CLONE_NEWUTS)
     child = parent.clone3(CLONE_NEWTIME)
-    parent.sys.setns(parent.open_namespace(child, "time"), CLONE_NEWTIME)
+    parent.sys.setns(open_namespace(parent, child, "time"), CLONE_NEWTIME)
     assert observer.namespace(parent, "time_for_children") == observer.namespace(child, "time")

@@ -26,7 +26,7 @@ from pytest_procsemantics.driven.constants import (
 from pytest_procsemantics.driven.step import Step
 from pytest_procsemantics.lies import drops, leaves_out, lie, passes
 from pytest_procsemantics.lies.generic import Liar, Lie
-from pytest_procsemantics.requirements import namespace_flags, own_namespaces
+from pytest_procsemantics.requirements import namespace_flags, open_namespace, own_namespaces
 
 NO_SIGNAL = leaves_out("kill")
 NO_NAMESPACE = drops(CLONE_NEWPID, hangs=True)
@@ -211,7 +211,7 @@ def test_with_init_all_members_end(parent: Process) -> None:
     handles.sys.setsid()
     grandchild = handles.fork("grandchild")
     members = [parent.sys.pidfd_open(one.pid, 0) for one in (handles, grandchild)]
-    parent.sys.setns(parent.open_namespace(init, "pid"), CLONE_NEWPID)
+    parent.sys.setns(open_namespace(parent, init, "pid"), CLONE_NEWPID)
     joiner = parent.fork("joiner")
     init.post.sys.exit_group(5)
     assert joiner.wait_for_exit().signal == SIGKILL

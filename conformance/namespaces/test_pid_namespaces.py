@@ -27,7 +27,7 @@ from pytest_procsemantics.driven.messages import (
     send_credentials,
 )
 from pytest_procsemantics.lies import becomes, drops, every_child, leaves_out, lie, passes
-from pytest_procsemantics.requirements import namespace_flags, own_namespaces
+from pytest_procsemantics.requirements import namespace_flags, open_namespace, own_namespaces
 
 SAME = drops(CLONE_NEWPID)
 STAYS = leaves_out("setns")
@@ -206,7 +206,7 @@ def test_setns_places_the_children_and_leaves_the_caller(
 ) -> None:
     own_namespaces(parent, 0)
     init, before = new_init(parent), observer.namespace(parent, "pid")
-    parent.sys.setns(parent.open_namespace(init, "pid"), 0)
+    parent.sys.setns(open_namespace(parent, init, "pid"), 0)
     child = parent.fork()
     assert observer.namespace(parent, "pid_for_children") == observer.namespace(init, "pid")
     assert observer.namespace(child, "pid") == observer.namespace(init, "pid") != before
@@ -237,11 +237,11 @@ def test_the_own_namespace_and_those_below_are_joined(parent: Process, observer:
     top = new_init(parent, "top")
     middle = new_init(top, "middle")
     inner = new_init(middle, "inner")
-    top.sys.setns(top.open_namespace(inner, "pid"), CLONE_NEWPID)
+    top.sys.setns(open_namespace(top, inner, "pid"), CLONE_NEWPID)
     assert observer.namespace(top.fork(), "pid") == observer.namespace(inner, "pid")
-    top.sys.setns(top.open_namespace(middle, "pid"), CLONE_NEWPID)
+    top.sys.setns(open_namespace(top, middle, "pid"), CLONE_NEWPID)
     assert observer.namespace(top.fork(), "pid") == observer.namespace(middle, "pid")
-    top.sys.setns(top.open_namespace(top, "pid"), CLONE_NEWPID)
+    top.sys.setns(open_namespace(top, top, "pid"), CLONE_NEWPID)
     assert observer.namespace(top.fork(), "pid") == observer.namespace(top, "pid")
 
 
@@ -253,9 +253,9 @@ def test_no_namespace_above_is_joined(parent: Process) -> None:
     middle = new_init(top, "middle")
     inner = new_init(middle, "inner")
     with fails(EINVAL):
-        inner.sys.setns(inner.open_namespace(middle, "pid"), CLONE_NEWPID)
+        inner.sys.setns(open_namespace(inner, middle, "pid"), CLONE_NEWPID)
     with fails(EINVAL):
-        inner.sys.setns(inner.open_namespace(top, "pid"), CLONE_NEWPID)
+        inner.sys.setns(open_namespace(inner, top, "pid"), CLONE_NEWPID)
 
 
 @clause("pid_namespaces.7/setns-into-dead-namespace-enomem")
@@ -263,7 +263,7 @@ def test_no_namespace_above_is_joined(parent: Process) -> None:
 def test_in_a_namespace_without_init_no_child_is_made(parent: Process) -> None:
     own_namespaces(parent, 0)
     init = new_init(parent)
-    descriptor = parent.open_namespace(init, "pid")
+    descriptor = open_namespace(parent, init, "pid")
     init.exit()
     init.wait_for_exit()
     parent.sys.setns(descriptor, CLONE_NEWPID)
@@ -323,7 +323,7 @@ def test_an_orphan_whose_parent_was_outside_goes_to_the_outer_reaper(parent: Pro
     own_namespaces(parent, 0)
     parent.sys.prctl(PR_SET_CHILD_SUBREAPER, 1)
     init, joiner = new_init(parent), parent.fork("joiner")
-    joiner.sys.setns(joiner.open_namespace(init, "pid"), CLONE_NEWPID)
+    joiner.sys.setns(open_namespace(joiner, init, "pid"), CLONE_NEWPID)
     orphan = joiner.fork("orphan")
     joiner.exit()
     assert (orphan.sys.getpid(), orphan.sys.getppid()) == (2, 0)
@@ -341,7 +341,7 @@ def test_a_child_is_in_its_parents_namespace_or_the_next_below(
     init = new_init(parent)
     assert len(numbers(observer, parent.fork())) == outer
     assert len(numbers(observer, init)) == outer + 1
-    parent.sys.setns(parent.open_namespace(init, "pid"), CLONE_NEWPID)
+    parent.sys.setns(open_namespace(parent, init, "pid"), CLONE_NEWPID)
     joiner = parent.fork("joiner")
     assert len(numbers(observer, joiner)) == outer + 1
     end(joiner)
@@ -352,7 +352,7 @@ def test_no_child_is_two_levels_below_its_parent(parent: Process, observer: Obse
     own_namespaces(parent, 0)
     outer = len(numbers(observer, parent))
     inner = new_init(new_init(parent, "middle"), "inner")
-    parent.sys.setns(parent.open_namespace(inner, "pid"), CLONE_NEWPID)
+    parent.sys.setns(open_namespace(parent, inner, "pid"), CLONE_NEWPID)
     joiner = parent.fork("joiner")
     levels = len(numbers(observer, joiner))
     end(joiner)

@@ -35,7 +35,7 @@ from pytest_procsemantics.driven.constants import (
 )
 from pytest_procsemantics.driven.messages import receive_descriptor, send_descriptor
 from pytest_procsemantics.lies import before_call, leaves_out, lie, passes, reports
-from pytest_procsemantics.requirements import own_namespaces, private_mounts
+from pytest_procsemantics.requirements import open_namespace, own_namespaces, private_mounts
 
 STAYS = leaves_out("setns")
 ANY_KIND = passes("the kind is not looked at", "setns", 1, 0)
@@ -63,7 +63,7 @@ def test_the_link_of_a_process_leads_into_its_namespace(
 ) -> None:
     member = new_member(parent, flag)
     assert observer.namespace(parent, kind) != observer.namespace(member, kind)
-    parent.sys.setns(parent.open_namespace(member, kind), 0)
+    parent.sys.setns(open_namespace(parent, member, kind), 0)
     assert observer.namespace(parent, kind) == observer.namespace(member, kind)
 
 
@@ -110,8 +110,8 @@ def test_a_flag_is_for_its_own_kind_only(parent: Process, kind: str, flag: int, 
     own_namespaces(parent, CLONE_NEWUTS | CLONE_NEWIPC)
     member = parent.clone3(flag, name="member")
     with fails(EINVAL):
-        parent.sys.setns(parent.open_namespace(parent, other), flag)
-    assert parent.sys.setns(parent.open_namespace(member, kind), flag) == 0
+        parent.sys.setns(open_namespace(parent, parent, other), flag)
+    assert parent.sys.setns(open_namespace(parent, member, kind), flag) == 0
 
 
 @pytest.mark.parametrize(
@@ -127,14 +127,14 @@ def test_a_flag_is_for_its_own_kind_only(parent: Process, kind: str, flag: int, 
 @lie(STAYS)
 def test_what_is_no_namespace_cannot_be_joined(parent: Process, flag: int) -> None:
     with fails(EINVAL):
-        parent.sys.setns(parent.open_namespace(parent, "uts"), flag)
+        parent.sys.setns(open_namespace(parent, parent, "uts"), flag)
 
 
 @clause("setns.2/returns-zero")
 @lie(reports("setns gives 1", "setns", lambda _: 1))
 def test_success_is_zero(parent: Process) -> None:
     own_namespaces(parent, CLONE_NEWUTS)
-    assert parent.sys.setns(parent.open_namespace(parent, "uts"), CLONE_NEWUTS) == 0
+    assert parent.sys.setns(open_namespace(parent, parent, "uts"), CLONE_NEWUTS) == 0
 
 
 @clause("setns.2/ebadf-bad-descriptor", "setns.2/failure-returns-minus-one")
@@ -172,7 +172,7 @@ def test_what_is_no_namespace_is_refused(parent: Process, path: str, flags: int)
 def test_the_caller_has_the_host_name_of_the_namespace(parent: Process) -> None:
     member = new_member(parent, CLONE_NEWUTS)
     member.sys.sethostname(b"joined")
-    parent.sys.setns(parent.open_namespace(member, "uts"), CLONE_NEWUTS)
+    parent.sys.setns(open_namespace(parent, member, "uts"), CLONE_NEWUTS)
     assert parent.sys.uname().nodename == "joined"
 
 
@@ -182,7 +182,7 @@ def test_only_the_calling_thread_moves(parent: Process, observer: Observer) -> N
     member = new_member(parent, CLONE_NEWUTS)
     before = observer.namespace(parent, "uts")
     thread = parent.thread()
-    thread.sys.setns(parent.open_namespace(member, "uts"), CLONE_NEWUTS)
+    thread.sys.setns(open_namespace(parent, member, "uts"), CLONE_NEWUTS)
     assert observer.namespace(thread, "uts") == observer.namespace(member, "uts")
     assert observer.namespace(parent, "uts") == before
 
@@ -198,7 +198,7 @@ def goes_first(thread: Process) -> None:
 def test_one_link_changes_one_membership(parent: Process, observer: Observer) -> None:
     member = new_member(parent, CLONE_NEWUTS | CLONE_NEWIPC)
     before = observer.namespace(parent, "ipc")
-    parent.sys.setns(parent.open_namespace(member, "uts"), 0)
+    parent.sys.setns(open_namespace(parent, member, "uts"), 0)
     assert observer.namespace(parent, "uts") == observer.namespace(member, "uts")
     assert observer.namespace(parent, "ipc") == before != observer.namespace(member, "ipc")
 
@@ -224,7 +224,7 @@ def test_a_mount_of_the_link_leads_into_a_namespace_without_members(
 def test_a_descriptor_leads_into_a_namespace_without_members(parent: Process) -> None:
     member = new_member(parent, CLONE_NEWUTS)
     member.sys.sethostname(b"joined")
-    descriptor = parent.open_namespace(member, "uts")
+    descriptor = open_namespace(parent, member, "uts")
     member.exit()
     member.wait_for_exit()
     parent.sys.setns(descriptor, CLONE_NEWUTS)
@@ -236,7 +236,7 @@ def test_a_descriptor_leads_into_a_namespace_without_members(parent: Process) ->
 def test_a_descriptor_may_come_from_another_process(parent: Process, observer: Observer) -> None:
     one, other = parent.sys.socketpair()
     member = new_member(parent, CLONE_NEWUTS)
-    send_descriptor(member, other, member.open_namespace(member, "uts"))
+    send_descriptor(member, other, open_namespace(member, member, "uts"))
     parent.sys.setns(receive_descriptor(parent, one), 0)
     assert observer.namespace(parent, "uts") == observer.namespace(member, "uts")
 
@@ -245,7 +245,7 @@ def test_a_descriptor_may_come_from_another_process(parent: Process, observer: O
 @lie(STAYS)
 def test_later_children_are_in_the_joined_namespace(parent: Process, observer: Observer) -> None:
     member = new_member(parent, CLONE_NEWUTS)
-    parent.sys.setns(parent.open_namespace(member, "uts"), 0)
+    parent.sys.setns(open_namespace(parent, member, "uts"), 0)
     assert observer.namespace(parent.fork(), "uts") == observer.namespace(member, "uts")
 
 
@@ -258,7 +258,7 @@ def test_in_a_joined_mount_namespace_the_caller_is_at_its_root(
     inside = f"{target.folder()}/inside"
     parent.sys.mkdir(inside)
     member = parent.clone(CLONE_NEWNS | SIGCHLD, name="member")
-    descriptor = parent.open_namespace(member, "mnt")
+    descriptor = open_namespace(parent, member, "mnt")
     parent.sys.chroot(target.folder())
     parent.sys.chdir("/inside")
     parent.sys.setns(descriptor, CLONE_NEWNS)

@@ -18,7 +18,7 @@ from pytest_procsemantics.driven.constants import (
     SIGCHLD,
 )
 from pytest_procsemantics.lies import drops, every_child, leaves_out, lie
-from pytest_procsemantics.requirements import lose_capabilities, own_namespaces
+from pytest_procsemantics.requirements import lose_capabilities, open_namespace, own_namespaces
 from pytest_procsemantics.requirements.surroundings import SOMEBODY
 
 STAYS = leaves_out("setns")
@@ -44,7 +44,7 @@ def new_owner(parent: Process, flag: int) -> Process:
 @lie(STAYS, leaves_out("capset"))
 def test_to_join_takes_cap_sys_admin(parent: Process, kind: str, flag: int) -> None:
     owner = new_owner(parent, flag)
-    descriptor = owner.open_namespace(owner, kind)
+    descriptor = open_namespace(owner, owner, kind)
     owner.sys.setns(descriptor, flag)
     lose_capabilities(owner, "SYS_ADMIN")
     with fails(EPERM):
@@ -55,7 +55,7 @@ def test_to_join_takes_cap_sys_admin(parent: Process, kind: str, flag: int) -> N
 @lie(STAYS, leaves_out("capset"))
 def test_to_join_a_mount_namespace_takes_cap_sys_chroot(parent: Process) -> None:
     own_namespaces(parent, CLONE_NEWNS)
-    descriptor = parent.open_namespace(parent, "mnt")
+    descriptor = open_namespace(parent, parent, "mnt")
     parent.sys.setns(descriptor, CLONE_NEWNS)
     lose_capabilities(parent, "SYS_CHROOT")
     with fails(EPERM):
@@ -77,7 +77,7 @@ def test_capabilities_in_a_lower_user_namespace_do_not_suffice(
 ) -> None:
     member = new_owner(parent, flag).clone(CLONE_NEWUSER | SIGCHLD, name="member")
     with fails(EPERM):
-        member.sys.setns(member.open_namespace(member, kind), flag)
+        member.sys.setns(open_namespace(member, member, kind), flag)
 
 
 @pytest.mark.parametrize("kind", ["cgroup", "ipc", "mnt", "net", "pid", "time", "uts"])
@@ -86,7 +86,7 @@ def test_capabilities_in_a_lower_user_namespace_do_not_suffice(
 def test_without_privilege_not_even_the_own_namespace_is_joined(parent: Process, kind: str) -> None:
     parent.sys.capset(0, 0, 0)
     with fails(EPERM):
-        parent.sys.setns(parent.open_namespace(parent, kind), 0)
+        parent.sys.setns(open_namespace(parent, parent, kind), 0)
 
 
 # --- shared parts and threads ---
@@ -97,7 +97,7 @@ def test_without_privilege_not_even_the_own_namespace_is_joined(parent: Process,
 def test_who_shares_filesystem_attributes_joins_no_mount_namespace(parent: Process) -> None:
     own_namespaces(parent, CLONE_NEWNS)
     child = parent.clone(CLONE_FS | SIGCHLD)
-    descriptor = child.open_namespace(parent, "mnt")
+    descriptor = open_namespace(child, parent, "mnt")
     with fails(EINVAL):
         child.sys.setns(descriptor, CLONE_NEWNS)
     child.sys.unshare(CLONE_FS)
@@ -108,7 +108,7 @@ def test_who_shares_filesystem_attributes_joins_no_mount_namespace(parent: Proce
 @lie(drops(CLONE_FS))
 def test_who_shares_filesystem_attributes_joins_no_user_namespace(parent: Process) -> None:
     member = parent.clone(CLONE_NEWUSER | SIGCHLD, name="member")
-    descriptor = parent.open_namespace(member, "user")
+    descriptor = open_namespace(parent, member, "user")
     child = parent.clone(CLONE_FS | SIGCHLD)
     with fails(EINVAL):
         child.sys.setns(descriptor, CLONE_NEWUSER)
@@ -121,7 +121,7 @@ def test_who_shares_filesystem_attributes_joins_no_user_namespace(parent: Proces
 def test_with_a_second_thread_no_user_namespace_is_joined(parent: Process) -> None:
     member = parent.fork("member")
     member.sys.unshare(CLONE_NEWUSER)
-    descriptor = parent.open_namespace(member, "user")
+    descriptor = open_namespace(parent, member, "user")
     thread = parent.thread()
     with fails(EINVAL):
         parent.sys.setns(descriptor, CLONE_NEWUSER)
@@ -133,7 +133,7 @@ def test_with_a_second_thread_no_user_namespace_is_joined(parent: Process) -> No
 @lie(NO_THREAD)
 def test_with_a_second_thread_no_time_namespace_is_joined(parent: Process) -> None:
     own_namespaces(parent, CLONE_NEWTIME)
-    descriptor = parent.open_namespace(parent, "time_for_children")
+    descriptor = open_namespace(parent, parent, "time_for_children")
     thread = parent.thread()
     with fails(EUSERS):
         parent.sys.setns(descriptor, CLONE_NEWTIME)
@@ -150,7 +150,7 @@ def test_the_own_user_namespace_is_not_entered_again(parent: Process) -> None:
     own_namespaces(parent, CLONE_NEWUSER)
     parent.sys.capset(0, 0, 0)
     with fails(EINVAL):
-        parent.sys.setns(parent.open_namespace(parent, "user"), CLONE_NEWUSER)
+        parent.sys.setns(open_namespace(parent, parent, "user"), CLONE_NEWUSER)
     assert parent.sys.capget().effective == 0
 
 
@@ -158,10 +158,10 @@ def test_the_own_user_namespace_is_not_entered_again(parent: Process) -> None:
 @lie(drops(CLONE_NEWUSER))
 def test_neither_a_parent_nor_a_sibling_user_namespace_is_joined(parent: Process) -> None:
     own_namespaces(parent, CLONE_NEWUSER)
-    upper = parent.open_namespace(parent, "user")
+    upper = open_namespace(parent, parent, "user")
     sibling = parent.fork("sibling")
     sibling.sys.unshare(CLONE_NEWUSER)
-    aside = parent.open_namespace(sibling, "user")
+    aside = open_namespace(parent, sibling, "user")
     child = parent.clone(CLONE_NEWUSER | SIGCHLD)
     with fails(EPERM):
         child.sys.setns(aside, CLONE_NEWUSER)
@@ -175,7 +175,7 @@ def test_a_stranger_may_not_join_a_user_namespace(parent: Process) -> None:
     owner = parent.fork("owner")
     owner.sys.setresuid(SOMEBODY, SOMEBODY, SOMEBODY)
     owner.sys.unshare(CLONE_NEWUSER)
-    descriptor = parent.open_namespace(owner, "user")
+    descriptor = open_namespace(parent, owner, "user")
     mate, stranger = parent.fork("mate"), parent.fork("stranger")
     mate.sys.setresuid(SOMEBODY, SOMEBODY, SOMEBODY)
     stranger.sys.setresuid(STRANGER, STRANGER, STRANGER)
@@ -189,6 +189,6 @@ def test_a_stranger_may_not_join_a_user_namespace(parent: Process) -> None:
 def test_who_joins_a_user_namespace_has_all_capabilities_in_it(parent: Process) -> None:
     member = parent.clone(CLONE_NEWUSER | SIGCHLD, name="member")
     parent.sys.capset(0, 0, 0)
-    parent.sys.setns(parent.open_namespace(member, "user"), CLONE_NEWUSER)
+    parent.sys.setns(open_namespace(parent, member, "user"), CLONE_NEWUSER)
     assert parent.sys.capget() == member.sys.capget()
     assert parent.sys.capget().effective > 0

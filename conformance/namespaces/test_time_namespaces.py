@@ -32,7 +32,7 @@ from pytest_procsemantics.lies import (
     lie,
     passes,
 )
-from pytest_procsemantics.requirements import lose_capabilities, own_namespaces
+from pytest_procsemantics.requirements import lose_capabilities, open_namespace, own_namespaces
 
 OFFSETS = "/proc/self/timens_offsets"
 HOUR, DAY, WEEK = 3600, 86400, 604800  # seconds
@@ -241,7 +241,7 @@ def test_exec_enters_the_namespace(parent: Process, observer: Observer) -> None:
 def test_setns_enters_the_namespace(parent: Process, observer: Observer) -> None:
     own_time(parent, b"monotonic %d 0" % DAY)
     named = observer.namespace(parent, "time_for_children")
-    parent.sys.setns(parent.open_namespace(parent, "time_for_children"), CLONE_NEWTIME)
+    parent.sys.setns(open_namespace(parent, parent, "time_for_children"), CLONE_NEWTIME)
     assert observer.namespace(parent, "time") == named
     assert observer.namespace(parent.fork(), "time") == named
     assert is_ahead(parent, observer.process, CLOCK_MONOTONIC, DAY)
@@ -278,7 +278,7 @@ def test_a_new_namespace_begins_with_the_offsets_of_the_one_before(parent: Proce
     own_time(parent, b"monotonic 100 0")
     parent.sys.unshare(CLONE_NEWTIME)
     assert offsets_of(parent)["monotonic"] == (100, 0)
-    parent.sys.setns(parent.open_namespace(parent, "time_for_children"), CLONE_NEWTIME)
+    parent.sys.setns(open_namespace(parent, parent, "time_for_children"), CLONE_NEWTIME)
     parent.sys.unshare(CLONE_NEWTIME)
     assert offsets_of(parent)["monotonic"] == (100, 0)
 

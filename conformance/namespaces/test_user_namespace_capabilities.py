@@ -40,6 +40,7 @@ from pytest_procsemantics.requirements import (
     become_ordinary,
     enter_user_namespace,
     lose_capabilities,
+    open_namespace,
     own_namespaces,
     private_mounts,
 )
@@ -86,7 +87,7 @@ def test_capabilities_count_for_namespaces_that_the_own_one_owns(parent: Process
 @lie(SAME)
 def test_there_is_no_capability_in_the_namespace_before(parent: Process, target: Target) -> None:
     private_mounts(parent, CLONE_NEWUSER | CLONE_NEWUTS, root=True)
-    before = parent.open_namespace(parent, "uts")
+    before = open_namespace(parent, parent, "uts")
     member = parent.clone(CLONE_NEWUSER | SIGCHLD, name="member")
     with fails(EPERM):
         member.sys.sethostname(b"member")
@@ -158,7 +159,7 @@ def test_setns_clears_the_callers_securebits(parent: Process) -> None:
     own_namespaces(parent, CLONE_NEWUSER, root=True)
     member = parent.clone(CLONE_NEWUSER | SIGCHLD, name="member")
     parent.sys.prctl(PR_SET_SECUREBITS, BITS)
-    parent.sys.setns(parent.open_namespace(member, "user"), CLONE_NEWUSER)
+    parent.sys.setns(open_namespace(parent, member, "user"), CLONE_NEWUSER)
     assert parent.sys.prctl(PR_GET_SECUREBITS) == 0
 
 
@@ -209,7 +210,7 @@ def test_a_capability_holds_in_all_namespaces_below(parent: Process, observer: O
     middle = parent.fork("middle")
     own_namespaces(middle, CLONE_NEWUSER)
     inner = middle.clone(CLONE_NEWUSER | CLONE_NEWUTS | SIGCHLD, name="inner")
-    parent.sys.setns(parent.open_namespace(inner, "uts"), CLONE_NEWUTS)
+    parent.sys.setns(open_namespace(parent, inner, "uts"), CLONE_NEWUTS)
     assert observer.namespace(parent, "uts") == observer.namespace(inner, "uts")
 
 
@@ -220,7 +221,7 @@ def test_the_owner_has_capabilities_in_all_namespaces_below(parent: Process) -> 
     become_ordinary(owner, owns_its_files=True)
     enter_user_namespace(owner, 7, 8)
     inner = owner.clone(CLONE_NEWUSER | SIGCHLD, name="inner")
-    descriptor = parent.open_namespace(inner, "user")
+    descriptor = open_namespace(parent, inner, "user")
     mate, stranger = parent.fork("mate"), parent.fork("stranger")
     become_ordinary(mate)
     become_another(stranger)

@@ -48,13 +48,11 @@ from pytest_procsemantics.driven.constants import (
     TIOCSPTLCK,
     WALL,
     WEXITED,
-    errno_name,
 )
 from pytest_procsemantics.driven.creation import Birth, Creation
-from pytest_procsemantics.driven.errors import CallFailed, Deviation, Ended, Unsupported
+from pytest_procsemantics.driven.errors import CallFailed, Deviation, Ended
 from pytest_procsemantics.driven.image import expect_to_stay, expect_to_tell
 from pytest_procsemantics.driven.initial import Initial, read_initial
-from pytest_procsemantics.driven.observer import Observer
 from pytest_procsemantics.driven.posted import CLONE_ARGS, Posted
 from pytest_procsemantics.driven.program import AGENT, WORD, Path, Texts, image_arguments
 from pytest_procsemantics.driven.step import Step
@@ -464,24 +462,6 @@ class Process:
             self.sys.write(fd, content)
         finally:
             self.sys.close(fd)
-
-    def open_namespace(self, member: Process, kind: str) -> int:
-        """A descriptor of a namespace of some process or thread; kind as in /proc/PID/ns (namespaces(7)).
-
-        Raises:
-            Unsupported: the process can't even open its own.
-        """
-        __tracebackhide__ = True
-        try:
-            return int(self.sys.openat(AT_FDCWD, f"{Observer.folder(member)}/ns/{kind}", O_CLOEXEC))
-        except CallFailed:
-            try:
-                own = self.sys.openat(AT_FDCWD, f"/proc/self/ns/{kind}", O_CLOEXEC)
-            except CallFailed as error:
-                name = errno_name(error.errno or 0)
-                raise Unsupported(f"/proc/PID/ns/{kind} (open: {name})") from None
-            self.sys.close(own)
-            raise
 
     def new_terminal(self) -> str:
         """Make a pseudo-terminal, which lasts while this process has it open, and give its path (pts(4))."""

@@ -21,30 +21,19 @@ from pytest_procsemantics.report.text import one_line
 from pytest_procsemantics.requirements.common import Lacking, end_of, errno_of
 from pytest_procsemantics.requirements.probes import PROBES
 from pytest_procsemantics.requirements.probes import find_tool as find_tool
-from pytest_procsemantics.requirements.surroundings import (
-    at_the_limit as at_the_limit,
-)
-from pytest_procsemantics.requirements.surroundings import (
-    become_ordinary as become_ordinary,
-)
+from pytest_procsemantics.requirements.surroundings import at_the_limit as at_the_limit
+from pytest_procsemantics.requirements.surroundings import become_ordinary as become_ordinary
 from pytest_procsemantics.requirements.surroundings import (
     enter_user_namespace as enter_user_namespace,
 )
-from pytest_procsemantics.requirements.surroundings import (
-    lose_capabilities as lose_capabilities,
-)
-from pytest_procsemantics.requirements.surroundings import (
-    namespace_flags as namespace_flags,
-)
+from pytest_procsemantics.requirements.surroundings import lose_capabilities as lose_capabilities
+from pytest_procsemantics.requirements.surroundings import namespace_flags as namespace_flags
 from pytest_procsemantics.requirements.surroundings import (
     nest_user_namespaces as nest_user_namespaces,
 )
-from pytest_procsemantics.requirements.surroundings import (
-    own_namespaces as own_namespaces,
-)
-from pytest_procsemantics.requirements.surroundings import (
-    private_mounts as private_mounts,
-)
+from pytest_procsemantics.requirements.surroundings import open_namespace as open_namespace
+from pytest_procsemantics.requirements.surroundings import own_namespaces as own_namespaces
+from pytest_procsemantics.requirements.surroundings import private_mounts as private_mounts
 
 if TYPE_CHECKING:
     from pytest_procsemantics.catalogue import Clause

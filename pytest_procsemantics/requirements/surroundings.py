@@ -9,19 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from pytest_procsemantics.driven import Process
+from pytest_procsemantics.driven import Observer, Process
 from pytest_procsemantics.driven.calls import Argument
 from pytest_procsemantics.driven.constants import (
+    AT_FDCWD,
     CLONE_NEWNS,
     CLONE_NEWUSER,
     ENOENT,
     MS_PRIVATE,
     MS_REC,
+    O_CLOEXEC,
     PR_SET_DUMPABLE,
     RLIMIT_NPROC,
 )
-from pytest_procsemantics.driven.errors import CallFailed
+from pytest_procsemantics.driven.errors import CallFailed, Unsupported
 from pytest_procsemantics.driven.forms.identity import capability
+from pytest_procsemantics.requirements.common import errno_of
 
 SOMEBODY = 48157  # a user who runs nothing else
 
@@ -75,6 +78,29 @@ def private_mounts(process: Process, flags: int = 0, *, root: bool = False) -> N
     """
     own_namespaces(process, flags | CLONE_NEWNS, root=root)
     _truly(process, "mount", "none", "/", 0, MS_REC | MS_PRIVATE, 0)
+
+
+def open_namespace(process: Process, member: Process, kind: str) -> int:
+    """Open a namespace of some process or thread: its descriptor.
+
+    Args:
+        process: who opens it.
+        member: whose it is.
+        kind: as in /proc/PID/ns (namespaces(7)).
+
+    Raises:
+        Unsupported: the process can't even open its own.
+    """
+    __tracebackhide__ = True
+    try:
+        return int(process.sys.openat(AT_FDCWD, f"{Observer.folder(member)}/ns/{kind}", O_CLOEXEC))
+    except CallFailed:
+        try:
+            own = process.sys.openat(AT_FDCWD, f"/proc/self/ns/{kind}", O_CLOEXEC)
+        except CallFailed as error:
+            raise Unsupported(f"/proc/PID/ns/{kind} (open: {errno_of(error)})") from None
+        process.sys.close(own)
+        raise
 
 
 def enter_user_namespace(process: Process, user: int, group: int) -> None:

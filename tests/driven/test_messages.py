@@ -8,8 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from pytest_procsemantics.driven import Process, Target
-from pytest_procsemantics.driven.constants import PR_SET_DUMPABLE
-from pytest_procsemantics.driven.errors import CallFailed, Deviation, Unsupported
+from pytest_procsemantics.driven.errors import Deviation
 from pytest_procsemantics.driven.messages import (
     Credentials,
     accept_credentials,
@@ -63,39 +62,3 @@ def test_a_message_without_control_data_is_a_deviation(process: Process) -> None
     process.sys.write(other, b"m")
     with pytest.raises(Deviation, match="expected control data of type 1 with 4 bytes"):
         receive_descriptor(process, one)
-
-
-def test_a_namespace_is_opened_and_closed_by_exec(process: Process) -> None:
-    descriptor = process.open_namespace(process, "uts")
-    child = process.fork()
-    child.execve()
-    inode = process.sys.fstat(descriptor).ino
-    assert process.target.observer.namespace(process, "uts") == f"uts:[{inode}]"
-    with pytest.raises(CallFailed, match="EBADF"):
-        child.sys.fstat(descriptor)
-
-
-def test_a_kind_that_not_even_its_own_can_be_opened_is_unsupported(process: Process) -> None:
-    child = process.fork()
-    with pytest.raises(Unsupported, match=r"/proc/PID/ns/none \(open: ENOENT\)"):
-        process.open_namespace(child, "none")
-
-
-def test_that_only_the_others_cant_be_opened_is_a_failure(process: Process) -> None:
-    process.sys.capset(0, 0, 0)
-    child = process.fork()
-    child.sys.prctl(PR_SET_DUMPABLE, 0)
-    with pytest.raises(CallFailed, match="EACCES"):
-        process.open_namespace(child, "uts")
-    assert process.sys.dup(0) == 3
-
-
-def test_a_file_is_written_and_closed_even_where_it_refuses(process: Process) -> None:
-    path = process.make_file(f"{process.target.folder()}/file", b"before")
-    process.write_to(path, b"after")
-    assert process.target.observer.read(path) == b"aftere"
-    free = process.sys.dup(0)
-    process.sys.close(free)
-    with pytest.raises(CallFailed, match="EINVAL"):
-        process.write_to("/proc/self/oom_score_adj", b"x")
-    assert process.sys.dup(0) == free

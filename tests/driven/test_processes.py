@@ -359,6 +359,17 @@ def test_processes_of_a_new_pid_namespace_have_the_hubs_numbers_too(parent: Proc
 # --- memory ---
 
 
+def test_a_file_is_written_and_closed_even_where_it_refuses(parent: Process) -> None:
+    path = parent.make_file(f"{parent.target.folder()}/file", b"before")
+    parent.write_to(path, b"after")
+    assert parent.target.observer.read(path) == b"aftere"
+    free = parent.sys.dup(0)
+    parent.sys.close(free)
+    with pytest.raises(CallFailed, match="EINVAL"):
+        parent.write_to("/proc/self/oom_score_adj", b"x")
+    assert parent.sys.dup(0) == free
+
+
 def test_large_memory_is_stored_and_loaded(parent: Process) -> None:
     content = os.urandom(1 << 20)
     address = parent.allocate(len(content))
