@@ -76,6 +76,22 @@ SAYS_LESS = reports("it is less", "kcmp", lambda _: LESS)
 SAYS_SAME = leaves_out("kcmp")
 
 
+KINDS = {
+    "file": KCMP_FILE,
+    "files": KCMP_FILES,
+    "fs": KCMP_FS,
+    "io": KCMP_IO,
+    "sighand": KCMP_SIGHAND,
+    "sysvsem": KCMP_SYSVSEM,
+    "vm": KCMP_VM,
+}
+
+
+def of_kinds(*names: str) -> pytest.MarkDecorator:
+    """Let a check be made of each of these kinds of resources."""
+    return pytest.mark.parametrize("kind", [pytest.param(KINDS[name], id=name) for name in names])
+
+
 def compare(
     one: Process, other: Process, kind: int, first: int = 0, second: int | bytes = 0
 ) -> int:
@@ -214,16 +230,7 @@ def complete(parent: Process) -> Process:
 
 @clause("kcmp.2/pthread-shares-all-but-io")
 @lie(THREAD_IS_A_CHILD)
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(KCMP_FILES, id="files"),
-        pytest.param(KCMP_FS, id="fs"),
-        pytest.param(KCMP_SIGHAND, id="sighand"),
-        pytest.param(KCMP_SYSVSEM, id="sysvsem"),
-        pytest.param(KCMP_VM, id="vm"),
-    ],
-)
+@of_kinds("files", "fs", "sighand", "sysvsem", "vm")
 def test_a_thread_of_the_library_shares_it(complete: Process, program: Process, kind: int) -> None:
     assert compare(program, program.lib.pthread_create(), kind) == 0
 
@@ -360,33 +367,14 @@ def test_files_that_were_watched_under_one_number_are_counted(parent: Process) -
 
 @clause("kcmp.2/zero-means-shared")
 @lie(SAYS_LESS)
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(KCMP_FILE, id="file"),
-        pytest.param(KCMP_FILES, id="files"),
-        pytest.param(KCMP_FS, id="fs"),
-        pytest.param(KCMP_IO, id="io"),
-        pytest.param(KCMP_SIGHAND, id="sighand"),
-        pytest.param(KCMP_SYSVSEM, id="sysvsem"),
-        pytest.param(KCMP_VM, id="vm"),
-    ],
-)
+@of_kinds("file", "files", "fs", "io", "sighand", "sysvsem", "vm")
 def test_a_process_shares_all_with_itself(parent: Process, kind: int) -> None:
     assert compare(parent, parent, kind) == 0
 
 
 @clause("kcmp.2/one-and-two-are-opposite")
 @lie(SAYS_LESS)
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(KCMP_FILES, id="files"),
-        pytest.param(KCMP_FS, id="fs"),
-        pytest.param(KCMP_SIGHAND, id="sighand"),
-        pytest.param(KCMP_VM, id="vm"),
-    ],
-)
+@of_kinds("files", "fs", "sighand", "vm")
 def test_the_other_way_round_the_result_is_the_opposite(parent: Process, kind: int) -> None:
     child = parent.fork()
     assert {compare(parent, child, kind), compare(child, parent, kind)} == {LESS, GREATER}
