@@ -20,7 +20,8 @@ def waits_on(waiter: Process, cell: int) -> Step:
         cell: where it is to wait.
 
     Raises:
-        Unsupported: the target does not count them.
+        Unsupported: the target does not count them, though the thread sleeps.
+        Overdue: the thread did not come to wait within the target's timeout.
 
     Source: futex(2).
     """
@@ -35,5 +36,8 @@ def waits_on(waiter: Process, cell: int) -> Step:
             f"{waiter} to wait on a futex",
         )
     except Overdue:
+        # Asleep in a step that has no answer: it is in the call, and so does wait.
+        if step.ready or waiter.target.observer.state_now(waiter) != "S":
+            raise
         raise Unsupported("futex(2), FUTEX_CMP_REQUEUE (does not count whom it moves)") from None
     return step
