@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno as errnos
 import re
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from pytest_procsemantics.driven.call import Out
@@ -76,7 +77,7 @@ class Transcript:
         events = self.events
         asked: set[Step] = set()
         previous: Step | str | tuple[int, str] = ""
-        for event, following in zip(events, [*events[1:], ""], strict=True):
+        for event, following in zip_longest(events, events[1:], fillvalue=""):
             if isinstance(event, str):
                 yield printable(event)
             elif isinstance(event, tuple):

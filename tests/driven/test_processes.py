@@ -52,6 +52,7 @@ from pytest_procsemantics.driven.constants import (
     WNOHANG,
 )
 from pytest_procsemantics.driven.process import MOST_OUTSTANDING
+from pytest_procsemantics.driven.transcript import Transcript
 from pytest_procsemantics.native import build
 
 pytestmark = pytest.mark.skipif(
@@ -278,6 +279,10 @@ def test_no_descriptor_is_needed_to_make_processes(parent: Process) -> None:
     grandchild = child.vfork()
     grandchild.execve(AGENT)
     assert grandchild.fork().sys.getppid() == grandchild.pid
+
+
+def test_a_transcript_without_a_step_is_empty() -> None:
+    assert str(Transcript()) == ""
 
 
 def test_close_range_of_everything_spares_the_channels(parent: Process) -> None:
