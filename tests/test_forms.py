@@ -31,7 +31,7 @@ from pytest_procsemantics.driven.forms import (
     TimerEvent,
     capability,
 )
-from pytest_procsemantics.driven.forms.form import open_flags
+from pytest_procsemantics.driven.forms.form import both, open_flags
 from pytest_procsemantics.driven.forms.signals import siginfo
 
 HERE = platform.machine()
@@ -85,6 +85,7 @@ SAMPLES: dict[str, tuple[Any, ...]] = {
     "prctl": (c.PR_GET_NAME,),
     "seccomp": (c.SECCOMP_SET_MODE_FILTER, 0, (1, 4096)),
     "semop": (1, (0, 1)),
+    "mq_open": ("x", 0),
     "msgsnd": (1, 1, b"x"),
     "msgrcv": (1, 8),
     "renameat": (3, "x", 4, "y"),
@@ -563,3 +564,14 @@ def test_message_queues() -> None:
         assert here("msgrcv", made, 10) == (5, b"text")
     finally:
         do(call("msgctl", made, c.IPC_RMID, 0))
+
+
+def test_a_posix_message_queue_is_small() -> None:
+    name = f"procsem-{os.getpid()}"
+    queue = here("mq_open", name, c.O_RDWR | c.O_CREAT | c.O_EXCL, most=2, size=5)
+    try:
+        attributes = do(call("mq_getsetattr", queue, 0, Out(64), decode=both))
+        assert struct.unpack_from("<4q", attributes[1]) == (0, 2, 5, 0)
+    finally:
+        os.close(queue)
+        do(call("mq_unlink", name.encode() + b"\0"))

@@ -134,7 +134,7 @@ def test_system_v_shared_memory_is_detached(parent: Process) -> None:
 @lie(EXEC_DOES_NOTHING)
 def test_message_queue_descriptors_are_closed(parent: Process) -> None:
     own_namespaces(parent, CLONE_NEWIPC)
-    queue = parent.sys.mq_open("queue", O_CREAT | O_RDWR, 0o600, 0)
+    queue = parent.sys.mq_open("queue", O_CREAT | O_RDWR)
     parent.execve()
     with fails(EBADF):
         parent.sys.fcntl(queue, F_GETFD)

@@ -212,7 +212,7 @@ def new_queue(process: Process) -> int:
     text = f"/procsem-{process.pid}\0".encode()
     name = process.allocate(len(text)) + 1
     process.store(name - 1, text)
-    fd = process.sys.mq_open(name, O_RDWR | O_CREAT, 0o600, 0)
+    fd = process.sys.mq_open(name, O_RDWR | O_CREAT)
     process.sys.mq_unlink(name)
     return int(fd)
 

@@ -1,4 +1,4 @@
-"""Forms of System V semaphores, shared memory and message queues."""
+"""Forms of System V semaphores, shared memory and message queues, and of POSIX message queues."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 from pytest_procsemantics.driven import constants as c
 from pytest_procsemantics.driven.call import Call, Out, call, counted
-from pytest_procsemantics.driven.forms.form import both, form
+from pytest_procsemantics.driven.forms.form import both, form, open_flags, path
 
 SEMBUF = struct.Struct("<Hhh")  # number, operation, flags
 SHMID = struct.Struct(
     "<iIIIII24xQqqqiiQ16x"
 )  # ipc_perm: key and five ids; size, three times, creator, last user, attached
 MESSAGE_TYPE = struct.Struct("<q")
+MQ_ATTR = struct.Struct("<8xqq40x")  # most messages, bytes of one
 
 
 class SharedMemory(NamedTuple):
@@ -106,3 +107,21 @@ def msgrcv(machine: str, queue: int, size: int, type: int = 0, flags: int = 0) -
         )
 
     return call("msgrcv", queue, Out(MESSAGE_TYPE.size + size), size, type, flags, decode=decode)
+
+
+@form("mq_open")
+def mq_open(
+    machine: str,
+    name: str | bytes | int,
+    flags: int,
+    mode: int = 0o600,
+    most: int = 1,
+    size: int = 64,
+) -> Call:
+    """Open a queue by its name without the slash: a descriptor. Source: mq_open(3).
+
+    A new one is for so many messages of so many bytes: as small as can be, for all that a user has
+    must fit into RLIMIT_MSGQUEUE.
+    """
+    where = name if isinstance(name, int) else path(name)
+    return call("mq_open", where, open_flags(machine, flags), mode, MQ_ATTR.pack(most, size))
