@@ -47,7 +47,7 @@ from pytest_procsemantics.driven.constants import (
 from pytest_procsemantics.driven.filters import refusing
 from pytest_procsemantics.driven.forms.form import INT
 from pytest_procsemantics.lies import EXEC_IN_A_CHILD, Lie, in_image, leaves_out, lie
-from pytest_procsemantics.requirements import own_namespaces
+from pytest_procsemantics.requirements import become_nicer, own_namespaces
 
 ALL_CPUS = range(8192)
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")  # all but time
@@ -188,8 +188,7 @@ def test_resource_limits_stay(parent: Process) -> None:
 @clause("execve.2/nice-and-scheduling-kept")
 @lie(changed("the nice value", lambda image: image.sys.setpriority(PRIO_PROCESS, 0, 19)))
 def test_the_nice_value_stays(parent: Process) -> None:
-    nice = parent.sys.getpriority() + 1
-    parent.sys.setpriority(PRIO_PROCESS, 0, nice)
+    nice = become_nicer(parent)
     parent.execve()
     assert parent.sys.getpriority() == nice
 

@@ -22,6 +22,7 @@ from pytest_procsemantics.driven.constants import (
     ENOENT,
     ENOEXEC,
     ENOTDIR,
+    PER_LINUX,
     PF_R,
     PF_W,
     PF_X,
@@ -331,6 +332,7 @@ def test_a_position_independent_program_is_loaded_at_varying_addresses(
     if target.observer.read("/proc/sys/kernel/randomize_va_space") == b"0\n":
         raise Unsupported("randomised addresses (sysctl kernel/randomize_va_space is 0)")
     path = position_independent(parent, PAGE)
+    parent.sys.personality(PER_LINUX)
     assert len(load_addresses(parent, path)) > 1
     parent.sys.personality(ADDR_NO_RANDOMIZE)
     assert len(load_addresses(parent, path)) == 1

@@ -8,7 +8,7 @@ import pytest
 
 from pytest_procsemantics import Process, Target, clause
 from pytest_procsemantics.alike import Make, like_fork_and_vfork
-from pytest_procsemantics.driven import CallFailed, Observer
+from pytest_procsemantics.driven import CallFailed, Observer, Unsupported
 from pytest_procsemantics.driven.constants import (
     CLONE_FS,
     CLONE_NEWUSER,
@@ -23,6 +23,7 @@ from pytest_procsemantics.driven.constants import (
     SIGCHLD,
 )
 from pytest_procsemantics.lies import every_child, in_child, lie
+from pytest_procsemantics.requirements import become_nicer, expect_end_as_another
 
 IS_THREAD = every_child(CLONE_VM | CLONE_SIGHAND | CLONE_THREAD)
 SHARES_PLACE = every_child(CLONE_FS | SIGCHLD)
@@ -72,7 +73,8 @@ def test_the_child_begins_with_the_parents_root(
 def test_the_child_has_the_parents_credentials(
     parent: Process, observer: Observer, make: Make
 ) -> None:
-    with suppress(CallFailed):  # whoever may not set them apart has them as they are
+    with suppress(CallFailed, Unsupported):  # whoever may not set them apart has them as they are
+        expect_end_as_another(parent)
         parent.sys.setgroups([5, 6])
         parent.sys.setresgid(1, 2, 3)
         parent.sys.setresuid(1, 2, 3)
@@ -108,8 +110,7 @@ def test_the_child_has_a_copy_of_a_limit(parent: Process, make: Make, limit: int
 @like_fork_and_vfork("fork.2/nice-is-inherited")
 @lie(in_child("niceness is reset", lambda child: child.sys.setpriority(PRIO_PROCESS, 0, 19)))
 def test_the_child_is_as_nice_as_the_parent(parent: Process, make: Make) -> None:
-    nice = parent.sys.getpriority() + 1
-    parent.sys.setpriority(PRIO_PROCESS, 0, nice)
+    nice = become_nicer(parent)
     child = make(parent)
     assert child.sys.getpriority() == nice
     child.sys.setpriority(PRIO_PROCESS, 0, nice + 1)

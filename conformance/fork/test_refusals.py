@@ -19,6 +19,8 @@ from pytest_procsemantics.driven.constants import (
     ITIMER_REAL,
     O_WRONLY,
     P_ALL,
+    RLIM_INFINITY,
+    RLIMIT_AS,
     SCHED_DEADLINE,
     SCHED_FLAG_RESET_ON_FORK,
     SCHED_OTHER,
@@ -127,6 +129,8 @@ def test_with_every_id_in_use_fork_is_refused(parent: Process) -> None:
 def room_of(target: Target) -> int:
     """Bytes of memory and swap together, where the kernel judges each area by them alone."""
     observer = target.observer
+    if observer.process.sys.getrlimit(RLIMIT_AS)[0] != RLIM_INFINITY:
+        raise Unsupported("areas beyond all memory (RLIMIT_AS is set)")
     if observer.read("/proc/sys/vm/overcommit_memory").strip() != b"0":
         raise Unsupported("the heuristic of overcommit (overcommit_memory is not 0)")
     words = observer.read("/proc/meminfo").split()

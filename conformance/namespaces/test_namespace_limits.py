@@ -25,7 +25,12 @@ from pytest_procsemantics.driven.constants import (
 from pytest_procsemantics.driven.errors import CallFailed
 from pytest_procsemantics.lies import before_call, drops, in_maker, leaves_out, lie
 from pytest_procsemantics.lies.generic import opened
-from pytest_procsemantics.requirements import open_namespace, own_namespaces, private_mounts
+from pytest_procsemantics.requirements import (
+    mount_proc,
+    open_namespace,
+    own_namespaces,
+    private_mounts,
+)
 
 MAXINT = 0x7FFFFFFF
 NOT_LIMITED = leaves_out("write")
@@ -304,7 +309,7 @@ def test_a_mount_of_proc_keeps_a_pid_namespace(
     private_mounts(parent, CLONE_NEWUSER, root=True)
     limit(parent, observer, "pid", 1)
     init = parent.clone(CLONE_NEWPID | SIGCHLD, name="init")
-    init.sys.mount("proc", target.folder(), "proc")
+    mount_proc(init, target.folder())
     init.exit()
     init.wait_for_exit()
     with fails(ENOSPC):

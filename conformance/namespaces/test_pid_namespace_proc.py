@@ -18,7 +18,12 @@ from pytest_procsemantics.driven.constants import (
 )
 from pytest_procsemantics.driven.forms import capability
 from pytest_procsemantics.lies import before_call, leaves_out, lie
-from pytest_procsemantics.requirements import lose_capabilities, own_namespaces, private_mounts
+from pytest_procsemantics.requirements import (
+    lose_capabilities,
+    mount_proc,
+    own_namespaces,
+    private_mounts,
+)
 
 LAST = "/proc/sys/kernel/ns_last_pid"
 OLD_MOUNT = leaves_out("mount")
@@ -45,7 +50,7 @@ def test_a_mount_of_proc_lists_the_mounters_namespace_to_everybody(
 ) -> None:
     init = init_with_mounts(parent)
     init.fork()
-    init.sys.mount("proc", target.folder(), "proc")
+    mount_proc(init, target.folder())
     assert listed(init, target.folder()) == {1, 2}
     assert listed(parent, f"/proc/{init.pid}/root{target.folder()}") == {1, 2}
     assert listed(init, "/proc") >= {parent.pid, init.pid}
@@ -55,7 +60,7 @@ def test_a_mount_of_proc_lists_the_mounters_namespace_to_everybody(
 @lie(OLD_MOUNT)
 def test_with_a_mount_namespace_proc_is_mounted_over_the_old_one(parent: Process) -> None:
     init = init_with_mounts(parent)
-    init.sys.mount("proc", "/proc", "proc")
+    mount_proc(init, "/proc")
     assert listed(init, "/proc") == {1}
     assert listed(parent, "/proc") >= {parent.pid, init.pid}
 
@@ -65,7 +70,7 @@ def test_with_a_mount_namespace_proc_is_mounted_over_the_old_one(parent: Process
 def test_proc_self_is_the_readers_number_for_the_mount(parent: Process) -> None:
     init = init_with_mounts(parent)
     assert Observer(init).link("/proc/self") == str(init.pid)
-    init.sys.mount("proc", "/proc", "proc")
+    mount_proc(init, "/proc")
     assert Observer(init).link("/proc/self") == "1"
 
 
@@ -73,7 +78,7 @@ def test_proc_self_is_the_readers_number_for_the_mount(parent: Process) -> None:
 @lie(OLD_MOUNT)
 def test_who_is_not_seen_has_no_proc_self(parent: Process, target: Target) -> None:
     init = init_with_mounts(parent)
-    init.sys.mount("proc", target.folder(), "proc")
+    mount_proc(init, target.folder())
     assert Observer(init).link(f"{target.folder()}/self") == "1"
     with fails(ENOENT):
         Observer(parent).link(f"/proc/{init.pid}/root{target.folder()}/self")

@@ -42,11 +42,21 @@ NOTHING = leaves_out("write")
 STAYS = leaves_out("setns")
 
 
-def own_time(process: Process, offsets: bytes = b"") -> None:
-    """Give a process a time namespace for its children, in which it may write the offsets."""
+def own_time(process: Process, **ahead: int) -> None:
+    """Give a process a time namespace for its children.
+
+    Args:
+        process: may write the offsets until the first of them.
+        ahead: seconds by which their clocks, by the names that the file has, are ahead of the process's own.
+    """
     own_namespaces(process, CLONE_NEWTIME)
-    if offsets:
-        process.write_to(OFFSETS, offsets)
+    own = offsets_of(process) if ahead else {}
+    lines = [
+        b"%s %d %d\n" % (clock.encode(), own[clock][0] + seconds, own[clock][1])
+        for clock, seconds in ahead.items()
+    ]
+    if lines:
+        process.write_to(OFFSETS, b"".join(lines))
 
 
 def offsets_of(process: Process) -> dict[str, tuple[int, int]]:
@@ -102,7 +112,7 @@ def is_ahead(process: Process, other: Process, clock: int, seconds: int) -> bool
 @clause("time_namespaces.7/records-newline-terminated")
 @lie(NOTHING)
 def test_a_clock_is_ahead_by_its_offset(parent: Process, clock: int, seconds: int) -> None:
-    own_time(parent, b"monotonic %d 0\nboottime %d 0\n" % (DAY, WEEK))
+    own_time(parent, monotonic=DAY, boottime=WEEK)
     child = parent.fork()
     assert is_ahead(child, parent, clock, seconds)
 
@@ -113,8 +123,7 @@ def test_a_clock_is_ahead_by_its_offset(parent: Process, clock: int, seconds: in
     passes("another clock", "clock_gettime", 0, CLOCK_MONOTONIC),
 )
 def test_other_clocks_are_as_outside(parent: Process) -> None:
-    own_time(parent)
-    parent.write_to(OFFSETS, b"monotonic %d 0" % DAY)
+    own_time(parent, monotonic=DAY)
     child = parent.fork()
     assert is_ahead(child, parent, CLOCK_BOOTTIME, 0)
     assert is_ahead(child, parent, CLOCK_REALTIME, 0)
@@ -123,15 +132,17 @@ def test_other_clocks_are_as_outside(parent: Process) -> None:
 @clause("time_namespaces.7/offset-seconds-may-be-negative")
 @lie(NOTHING)
 def test_a_clock_may_be_behind(parent: Process) -> None:
-    own_time(parent, b"boottime -1 0\nmonotonic 0 500000000")
+    own_time(parent)
+    seconds, rest = offsets_of(parent)["boottime"]
+    parent.write_to(OFFSETS, b"boottime -1 %d" % rest)
     child = parent.fork()
-    assert is_ahead(child, parent, CLOCK_BOOTTIME, -1)
+    assert is_ahead(child, parent, CLOCK_BOOTTIME, -1 - seconds)
 
 
 @clause("time_namespaces.7/members-share-values")
 @lie(in_maker("it makes another namespace", lambda maker: maker.sys.unshare(CLONE_NEWTIME)))
 def test_all_members_have_the_same_namespace(parent: Process, observer: Observer) -> None:
-    own_time(parent, b"monotonic %d 0" % DAY)
+    own_time(parent, monotonic=DAY)
     one, other = parent.fork("one"), parent.fork("other")
     inner = one.fork("inner")
     assert observer.namespace(one, "time") == observer.namespace(other, "time")
@@ -142,7 +153,7 @@ def test_all_members_have_the_same_namespace(parent: Process, observer: Observer
 @clause("time_namespaces.7/proc-uptime-affected", "time_namespaces.7/sysinfo-uptime-affected")
 @lie(NOTHING)
 def test_the_uptime_is_ahead_too(parent: Process) -> None:
-    own_time(parent, b"boottime %d 0" % WEEK)
+    own_time(parent, boottime=WEEK)
     child, before = parent.fork(), now(parent, CLOCK_BOOTTIME) // SECOND
     uptime = float(Observer(child).read("/proc/uptime").split()[0])
     _, information = child.sys.raw("sysinfo", Out(SYSINFO_BYTES))
@@ -167,7 +178,7 @@ def shifted(index: int) -> Callable[[bytes], bytes]:
 @clause("time_namespaces.7/timerfd-settime-affected")
 @lie(passes("it is measured outside", "timerfd_settime", 2, shifted(1)))
 def test_an_absolute_timer_descriptor_goes_by_the_members_clock(parent: Process) -> None:
-    own_time(parent, b"boottime %d 0" % WEEK)
+    own_time(parent, boottime=WEEK)
     child = parent.fork()
     fd = child.sys.timerfd_create(CLOCK_BOOTTIME, 0)
     child.sys.timerfd_settime(
@@ -179,7 +190,7 @@ def test_an_absolute_timer_descriptor_goes_by_the_members_clock(parent: Process)
 @clause("time_namespaces.7/timer-settime-affected")
 @lie(passes("it is measured outside", "timer_settime", 2, shifted(1)))
 def test_an_absolute_timer_goes_by_the_members_clock(parent: Process) -> None:
-    own_time(parent, b"boottime %d 0" % WEEK)
+    own_time(parent, boottime=WEEK)
     child = parent.fork()
     timer = child.sys.timer_create(CLOCK_BOOTTIME)
     child.sys.timer_settime(timer, child.sys.clock_gettime(CLOCK_BOOTTIME) + HOUR, 0, TIMER_ABSTIME)
@@ -189,7 +200,7 @@ def test_an_absolute_timer_goes_by_the_members_clock(parent: Process) -> None:
 @clause("time_namespaces.7/clock-nanosleep-absolute-affected")
 @lie(passes("it is measured outside", "clock_nanosleep", 2, shifted(0), hangs=True))
 def test_a_sleep_ends_by_the_members_clock(parent: Process) -> None:
-    own_time(parent, b"boottime %d 0" % WEEK)
+    own_time(parent, boottime=WEEK)
     child = parent.fork()
     end = child.sys.clock_gettime(CLOCK_BOOTTIME) + 0.001
     child.post.sys.clock_nanosleep(CLOCK_BOOTTIME, TIMER_ABSTIME, end).arrives()
@@ -226,7 +237,7 @@ def test_a_child_that_shares_memory_enters_with_its_exec(
 @clause("time_namespaces.7/exec-enters-namespace")
 @lie(EXEC_DOES_NOTHING)
 def test_exec_enters_the_namespace(parent: Process, observer: Observer) -> None:
-    own_time(parent, b"monotonic %d 0" % DAY)
+    own_time(parent, monotonic=DAY)
     named = observer.namespace(parent, "time_for_children")
     parent.execve()
     assert observer.namespace(parent, "time") == named
@@ -239,7 +250,7 @@ def test_exec_enters_the_namespace(parent: Process, observer: Observer) -> None:
 )
 @lie(STAYS)
 def test_setns_enters_the_namespace(parent: Process, observer: Observer) -> None:
-    own_time(parent, b"monotonic %d 0" % DAY)
+    own_time(parent, monotonic=DAY)
     named = observer.namespace(parent, "time_for_children")
     parent.sys.setns(open_namespace(parent, parent, "time_for_children"), CLONE_NEWTIME)
     assert observer.namespace(parent, "time") == named
@@ -253,21 +264,24 @@ def test_setns_enters_the_namespace(parent: Process, observer: Observer) -> None
 @clause("time_namespaces.7/offsets-file-format", "time_namespaces.7/writable-before-first-process")
 @lie(NOTHING)
 def test_the_file_has_a_line_for_each_clock(parent: Process) -> None:
-    own_time(parent, b"monotonic 5 7\nboottime 8 9")
+    own_time(parent)
+    parent.write_to(OFFSETS, b"monotonic 5 7\nboottime 8 9")
     assert offsets_of(parent) == {"monotonic": (5, 7), "boottime": (8, 9)}
 
 
 @clause("time_namespaces.7/numeric-clock-ids-accepted")
 @lie(NOTHING)
 def test_clocks_have_numbers(parent: Process) -> None:
-    own_time(parent, b"%d 30 0\n%d 40 0" % (CLOCK_MONOTONIC, CLOCK_BOOTTIME))
+    own_time(parent)
+    parent.write_to(OFFSETS, b"%d 30 0\n%d 40 0" % (CLOCK_MONOTONIC, CLOCK_BOOTTIME))
     assert offsets_of(parent) == {"monotonic": (30, 0), "boottime": (40, 0)}
 
 
 @clause("time_namespaces.7/writable-several-times")
 @lie(NOTHING)
 def test_the_last_offset_counts(parent: Process) -> None:
-    own_time(parent, b"monotonic 100 0")
+    own_time(parent)
+    parent.write_to(OFFSETS, b"monotonic 100 0")
     parent.write_to(OFFSETS, b"monotonic 200 0")
     assert offsets_of(parent)["monotonic"] == (200, 0)
 
@@ -275,7 +289,8 @@ def test_the_last_offset_counts(parent: Process) -> None:
 @clause("time_namespaces.7/offsets-inherited-from-creators-namespace")
 @lie(NOTHING)
 def test_a_new_namespace_begins_with_the_offsets_of_the_one_before(parent: Process) -> None:
-    own_time(parent, b"monotonic 100 0")
+    own_time(parent)
+    parent.write_to(OFFSETS, b"monotonic 100 0")
     parent.sys.unshare(CLONE_NEWTIME)
     assert offsets_of(parent)["monotonic"] == (100, 0)
     parent.sys.setns(open_namespace(parent, parent, "time_for_children"), CLONE_NEWTIME)
@@ -343,10 +358,13 @@ def test_to_write_takes_cap_sys_time(parent: Process) -> None:
 )
 @lie(NOTHING)
 def test_a_bad_record_is_refused(parent: Process, text: bytes) -> None:
-    own_time(parent, b"monotonic 0 999999999")
+    own_time(parent)
+    parent.write_to(OFFSETS, b"monotonic 0 999999999")
+    before = offsets_of(parent)
     with fails(EINVAL):
         parent.write_to(OFFSETS, text)
-    assert offsets_of(parent) == {"monotonic": (0, 999999999), "boottime": (0, 0)}
+    assert offsets_of(parent) == before
+    assert before["monotonic"] == (0, 999999999)
 
 
 @pytest.mark.parametrize(
@@ -360,6 +378,7 @@ def test_a_bad_record_is_refused(parent: Process, text: bytes) -> None:
 )
 @lie(NOTHING)
 def test_an_offset_out_of_range_is_refused(parent: Process, seconds: int) -> None:
-    own_time(parent, b"monotonic 4000000000 0")
+    own_time(parent)
+    parent.write_to(OFFSETS, b"monotonic 4000000000 0")
     with fails(ERANGE):
         parent.write_to(OFFSETS, b"monotonic %d 0" % seconds)

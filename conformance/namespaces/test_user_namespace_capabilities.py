@@ -40,6 +40,7 @@ from pytest_procsemantics.requirements import (
     become_ordinary,
     enter_user_namespace,
     lose_capabilities,
+    mount_proc,
     open_namespace,
     own_namespaces,
     private_mounts,
@@ -305,7 +306,7 @@ def test_proc_is_mounted_in_an_owned_pid_namespace_only(parent: Process, target:
     with fails(EPERM):
         parent.sys.mount("proc", target.folder(), "proc")
     init = parent.clone(CLONE_NEWPID | SIGCHLD, name="init")
-    assert init.sys.mount("proc", target.folder(), "proc") == 0
+    mount_proc(init, target.folder())
 
 
 @clause("user_namespaces.7/inner-root-may-mount-cgroup2")
@@ -331,5 +332,5 @@ def test_an_ordinary_user_makes_an_init_that_is_root(parent: Process, target: Ta
     parent.write_to(f"/proc/{init.pid}/gid_map", b"0 %d 1" % group)
     assert (init.sys.getpid(), init.sys.getuid(), init.sys.getgid()) == (1, 0, 0)
     assert init.sys.capget().effective & capability("SYS_ADMIN")
-    init.sys.mount("proc", "/proc", "proc")
+    mount_proc(init, "/proc")
     assert Observer(init).link("/proc/self") == "1"

@@ -15,6 +15,7 @@ from pytest_procsemantics.driven.constants import (
     SIGCHLD,
 )
 from pytest_procsemantics.lies import lie, passes
+from pytest_procsemantics.requirements import expect_own_id_map
 
 FIRST = 100000  # of ten users and of ten groups, which are 0 to 9 inside
 MAP = b"0 %d 10" % FIRST
@@ -26,6 +27,7 @@ class Files:
     """A member who is root inside, and files of users and groups with and without a map."""
 
     def __init__(self, parent: Process, target: Target) -> None:
+        expect_own_id_map(parent)
         self.folder = target.folder()
         self.outside = parent
         parent.sys.chmod(self.folder, 0o711)

@@ -39,6 +39,7 @@ from pytest_procsemantics.lies import (
     lie,
 )
 
+CLOSED = 170  # the channels begin above it
 AGENT_INSTEAD = function_given("an agent instead", "posix_spawn", 1, "/proc/self/exe")
 
 
@@ -160,10 +161,14 @@ def test_a_descriptor_is_closed_in_the_child_only(program: Process) -> None:
 
 
 @clause("posix_spawn.3/close-not-open-is-fine")
-@lie(function_becomes("posix_spawn_file_actions_addclose", "posix_spawn_file_actions_adddup2", 701))
+@lie(
+    function_becomes(
+        "posix_spawn_file_actions_addclose", "posix_spawn_file_actions_adddup2", CLOSED
+    )
+)
 def test_closing_what_is_not_open_is_fine(program: Process) -> None:
     actions = program.lib.actions()
-    program.lib.posix_spawn_file_actions_addclose(actions, 700)
+    program.lib.posix_spawn_file_actions_addclose(actions, CLOSED)
     assert spawned(program, actions).sys.getppid() == program.pid
 
 
@@ -305,7 +310,7 @@ def test_a_relative_program_begins_in_the_new_folder(program: Process, target: T
 @lie(WITHOUT_ACTIONS)
 def test_a_source_that_is_not_open_is_refused(program: Process) -> None:
     actions = program.lib.actions()
-    program.lib.posix_spawn_file_actions_adddup2(actions, 700, 22)
+    program.lib.posix_spawn_file_actions_adddup2(actions, CLOSED, 22)
     with fails(EBADF):
         spawned(program, actions)
 
@@ -362,13 +367,13 @@ def test_a_descriptor_above_the_limit_is_refused(program: Process) -> None:
 @clause("posix_spawn.3/add-does-not-check-objects")
 @lie(
     function_becomes("posix_spawn_file_actions_addopen", "open", args=("/nonexistent", 0)),
-    function_becomes("posix_spawn_file_actions_adddup2", "dup", args=(700,)),
+    function_becomes("posix_spawn_file_actions_adddup2", "dup", args=(CLOSED,)),
     function_becomes("posix_spawn_file_actions_addchdir_np", "chdir", args=("/nonexistent",)),
 )
 def test_what_can_not_be_done_yet_can_be_added(program: Process) -> None:
     actions = program.lib.actions()
     program.lib.posix_spawn_file_actions_addopen(actions, 10, "/nonexistent", O_RDONLY, 0)
-    program.lib.posix_spawn_file_actions_adddup2(actions, 700, 22)
+    program.lib.posix_spawn_file_actions_adddup2(actions, CLOSED, 22)
     program.lib.posix_spawn_file_actions_addchdir_np(actions, "/nonexistent")
 
 

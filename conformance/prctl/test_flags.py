@@ -46,7 +46,7 @@ from pytest_procsemantics.lies import (
     lie,
     passes,
 )
-from pytest_procsemantics.requirements import own_namespaces
+from pytest_procsemantics.requirements import expect_new_privileges, own_namespaces
 
 NOT_SET = leaves_out("prctl")
 NO_CAPABILITY = 99
@@ -129,6 +129,7 @@ def test_a_child_has_its_makers_no_new_privs(
 @clause("prctl.2/no-new-privs-is-per-thread")
 @lie(by_maker_too("prctl"))
 def test_no_new_privs_belongs_to_the_thread(parent: Process) -> None:
+    expect_new_privileges(parent)
     thread = parent.thread()
     thread.sys.prctl(PR_SET_NO_NEW_PRIVS, 1)
     assert thread.sys.prctl(PR_GET_NO_NEW_PRIVS) == 1
@@ -147,6 +148,7 @@ def test_no_new_privs_cannot_be_unset(parent: Process) -> None:
 @clause("prctl.2/no-new-privs-in-status")
 @lie(NOT_SET)
 def test_the_status_file_shows_no_new_privs(parent: Process, observer: Observer) -> None:
+    expect_new_privileges(parent)
     child = parent.fork()
     before = observer.status_field(child, "NoNewPrivs")
     child.sys.prctl(PR_SET_NO_NEW_PRIVS, 1)
@@ -168,6 +170,7 @@ def test_the_status_file_shows_no_new_privs(parent: Process, observer: Observer)
 def test_other_arguments_of_no_new_privs_are_refused(
     parent: Process, args: tuple[int, ...]
 ) -> None:
+    expect_new_privileges(parent)
     with fails(EINVAL):
         parent.sys.prctl(*args)
     assert parent.sys.prctl(PR_GET_NO_NEW_PRIVS) == 0

@@ -27,6 +27,7 @@ from pytest_procsemantics.driven.constants import (
 from pytest_procsemantics.driven.filters import refusing
 from pytest_procsemantics.driven.forms.processes import FILTER
 from pytest_procsemantics.lies import in_child, in_image, leaves_out, lie
+from pytest_procsemantics.requirements import expect_new_privileges
 
 NOT_SET = leaves_out("prctl")
 ALLOW, BLOCK = b"\0", b"\1"  # what the selector holds
@@ -54,6 +55,7 @@ def test_a_filter_is_in_force_in_every_child(parent: Process, make: Make) -> Non
 @clause("prctl.2/seccomp-filter-needs-no-new-privs")
 @lie(in_child("it is set already", lambda child: child.sys.prctl(PR_SET_NO_NEW_PRIVS, 1)), NOT_SET)
 def test_a_filter_takes_a_capability_or_no_new_privs(parent: Process) -> None:
+    expect_new_privileges(parent)
     child = parent.fork()
     child.sys.capset(0, 0, 0)
     with fails(EACCES):

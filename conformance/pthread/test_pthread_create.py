@@ -38,6 +38,7 @@ from pytest_procsemantics.lies import (
     lie,
     returns_otherwise,
 )
+from pytest_procsemantics.requirements import become_nicer
 
 SS_DISABLE = 2  # <signal.h>
 KEPT, NOBODY = -1, 65534
@@ -268,8 +269,7 @@ def test_the_library_changes_the_ids_of_all_threads(program: Process) -> None:
 @clause("pthread_create.3/nice-is-inherited")
 @lie(in_library_child("nice 19", lambda it: it.sys.setpriority(PRIO_PROCESS, it.tid, 19)))
 def test_the_nice_value_is_inherited(program: Process) -> None:
-    nice = program.sys.getpriority() + 1
-    program.sys.setpriority(PRIO_PROCESS, 0, nice)
+    nice = become_nicer(program)
     assert program.lib.pthread_create().sys.getpriority() == nice
 
 
@@ -277,7 +277,7 @@ def test_the_nice_value_is_inherited(program: Process) -> None:
 @lie(by_maker_too("setpriority"))
 def test_a_later_nice_value_is_the_threads_own(program: Process) -> None:
     nice = program.sys.getpriority()
-    program.lib.pthread_create().sys.setpriority(PRIO_PROCESS, 0, nice + 1)
+    become_nicer(program.lib.pthread_create())
     assert program.sys.getpriority() == nice
 
 

@@ -7,7 +7,6 @@ import pytest
 from pytest_procsemantics import Process, clause
 from pytest_procsemantics.driven import Observer, fails
 from pytest_procsemantics.driven.constants import (
-    AT_FDCWD,
     CLONE_CHILD_CLEARTID,
     CLONE_CHILD_SETTID,
     CLONE_IO,
@@ -32,12 +31,16 @@ from pytest_procsemantics.driven.constants import (
     EINVAL,
     ENOSPC,
     EPERM,
-    O_WRONLY,
     SIGCHLD,
 )
 from pytest_procsemantics.driven.target import Target
 from pytest_procsemantics.lies import drops, every_child, leaves_out, lie, passes
-from pytest_procsemantics.requirements import namespace_flags, nest_user_namespaces, own_namespaces
+from pytest_procsemantics.requirements import (
+    expect_own_id_map,
+    namespace_flags,
+    nest_user_namespaces,
+    own_namespaces,
+)
 
 STAYS = leaves_out("unshare")
 NO_THREADS = every_child(SIGCHLD)
@@ -166,9 +169,10 @@ def test_without_a_mapped_user_a_second_user_namespace_is_refused(parent: Proces
 @clause("unshare.2/newuser-needs-mapped-gid")
 @lie(STAYS)
 def test_without_a_mapped_group_a_second_user_namespace_is_refused(parent: Process) -> None:
+    expect_own_id_map(parent)
     user = parent.sys.geteuid()
     parent.sys.unshare(CLONE_NEWUSER)
-    parent.sys.write(parent.sys.openat(AT_FDCWD, "/proc/self/uid_map", O_WRONLY), b"0 %d 1" % user)
+    parent.write_to("/proc/self/uid_map", b"0 %d 1" % user)
     with fails(EPERM):
         parent.sys.unshare(CLONE_NEWUSER)
 

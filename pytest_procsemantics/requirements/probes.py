@@ -87,8 +87,13 @@ def capability_held(process: Process, name: str) -> str | None:
 
 
 def _take_nobodys_ids(call: str) -> Callable[[Process], object]:
-    # Fails in a user namespace that maps one id alone, whatever the capabilities are.
-    return lambda process: process.sys.raw(call, NOBODY, NOBODY, NOBODY)
+    def act(process: Process) -> None:
+        if not process.sys.capget().effective & capability("KILL"):
+            raise Lacking("without CAP_KILL nobody could end it")
+        # Fails in a user namespace that maps one id alone, whatever the capabilities are.
+        process.sys.raw(call, NOBODY, NOBODY, NOBODY)
+
+    return act
 
 
 def _give_a_file_away(process: Process) -> None:

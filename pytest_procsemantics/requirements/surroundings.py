@@ -16,10 +16,13 @@ from pytest_procsemantics.driven.constants import (
     CLONE_NEWNS,
     CLONE_NEWUSER,
     ENOENT,
+    EPERM,
     MS_PRIVATE,
     MS_REC,
     O_CLOEXEC,
+    PR_GET_NO_NEW_PRIVS,
     PR_SET_DUMPABLE,
+    PRIO_PROCESS,
     RLIMIT_NPROC,
 )
 from pytest_procsemantics.driven.errors import CallFailed, Unsupported
@@ -27,6 +30,7 @@ from pytest_procsemantics.driven.forms.identity import capability
 from pytest_procsemantics.requirements.common import errno_of
 
 SOMEBODY = 48157  # a user who runs nothing else
+NICEST = 19  # the highest nice value
 
 
 def namespace_flags(process: Process, flags: int) -> int:
@@ -36,8 +40,7 @@ def namespace_flags(process: Process, flags: int) -> int:
         `flags`, with CLONE_NEWUSER where the process lacks CAP_SYS_ADMIN and so needs a user
         namespace of its own to have it in.
     """
-    is_privileged = process.sys.capget().effective & capability("SYS_ADMIN")
-    return flags if is_privileged else flags | CLONE_NEWUSER
+    return flags if _has(process, "SYS_ADMIN") else flags | CLONE_NEWUSER
 
 
 def own_namespaces(process: Process, flags: int, *, root: bool = False) -> None:
@@ -48,19 +51,17 @@ def own_namespaces(process: Process, flags: int, *, root: bool = False) -> None:
         flags: CLONE_NEWUSER is added where it is needed for the others.
         root: in a new user namespace the process has user and group 0 and not the ids that it has
             now. Without any it could make no file.
+
+    Raises:
+        Unsupported: its user can't be mapped.
     """
     user, group = process.sys.geteuid(), process.sys.getegid()
     needed = namespace_flags(process, flags)
+    if needed & CLONE_NEWUSER:
+        expect_own_id_map(process)
     _truly(process, "unshare", needed)
     if needed & CLONE_NEWUSER:
-        inside = (0, 0) if root else (user, group)
-        process.write_to("/proc/self/uid_map", b"%d %d 1" % (inside[0], user))
-        try:
-            process.write_to("/proc/self/setgroups", b"deny")
-        except CallFailed as error:
-            if error.errno != ENOENT:  # without the file nothing needs to be denied (Linux 3.18)
-                raise
-        process.write_to("/proc/self/gid_map", b"%d %d 1" % (inside[1], group))
+        _map_ids(process, (0, 0) if root else (user, group), (user, group))
 
 
 def nest_user_namespaces(process: Process, most: int) -> None:
@@ -78,6 +79,23 @@ def private_mounts(process: Process, flags: int = 0, *, root: bool = False) -> N
     """
     own_namespaces(process, flags | CLONE_NEWNS, root=root)
     _truly(process, "mount", "none", "/", 0, MS_REC | MS_PRIVATE, 0)
+
+
+def mount_proc(process: Process, folder: str) -> None:
+    """Mount proc for a process's pid namespace on a folder.
+
+    Raises:
+        Unsupported: it may not in its user namespace, for other mounts cover parts of the /proc that is there, as in
+            containers (fs/namespace.c, mount_too_revealing).
+    """
+    __tracebackhide__ = True
+    try:
+        process.sys.mount("proc", folder, "proc")
+    except CallFailed as error:
+        lines = Observer(process).read("/proc/self/mounts").splitlines()
+        if error.errno == EPERM and any(b" /proc/" in line for line in lines):
+            raise Unsupported("a mount of proc (parts of /proc are covered)") from None
+        raise
 
 
 def open_namespace(process: Process, member: Process, kind: str) -> int:
@@ -108,11 +126,67 @@ def enter_user_namespace(process: Process, user: int, group: int) -> None:
 
     Other than with `own_namespaces` lies have a part in it: it is what a check is about.
     """
+    expect_own_id_map(process)
     outside = process.sys.geteuid(), process.sys.getegid()
     process.sys.unshare(CLONE_NEWUSER)
-    process.write_to("/proc/self/uid_map", b"%d %d 1" % (user, outside[0]))
-    process.write_to("/proc/self/setgroups", b"deny")
-    process.write_to("/proc/self/gid_map", b"%d %d 1" % (group, outside[1]))
+    _map_ids(process, (user, group), outside)
+
+
+def _map_ids(process: Process, inside: tuple[int, int], outside: tuple[int, int]) -> None:
+    """In a new user namespace: map one user and one group."""
+    process.write_to("/proc/self/uid_map", b"%d %d 1" % (inside[0], outside[0]))
+    try:
+        process.write_to("/proc/self/setgroups", b"deny")
+    except CallFailed as error:
+        if error.errno != ENOENT:  # without the file nothing needs to be denied (Linux 3.18)
+            raise
+    process.write_to("/proc/self/gid_map", b"%d %d 1" % (inside[1], outside[1]))
+
+
+def expect_own_id_map(process: Process) -> None:
+    """Go on only where a process may map its own user into a new user namespace.
+
+    Raises:
+        Unsupported: it is user 0 and has no CAP_SETFCAP, which that takes (user_namespaces(7), since Linux 5.12).
+    """
+    if not process.sys.geteuid() and not _has(process, "SETFCAP"):
+        raise Unsupported("cap:SETFCAP (to map user 0 into a user namespace)")
+
+
+def expect_new_privileges(process: Process) -> None:
+    """Go on only where a process can gain privileges by exec.
+
+    Raises:
+        Unsupported: it was started with no_new_privs, which can't be unset (prctl(2)).
+    """
+    if process.sys.prctl(PR_GET_NO_NEW_PRIVS):
+        raise Unsupported("new privileges (the suite was started with no_new_privs)")
+
+
+def expect_end_as_another(process: Process) -> None:
+    """Go on only where a process that took another user's ids could still be ended by the hub.
+
+    Raises:
+        Unsupported: it may take them, and lacks CAP_KILL as the hub does.
+    """
+    if _has(process, "SETUID") and not _has(process, "KILL"):
+        raise Unsupported("cap:KILL (to end a process of another user)")
+
+
+def become_nicer(process: Process) -> int:
+    """Raise a process's nice value by one; another one above it is left.
+
+    Returns:
+        The new value, -19 to 18.
+
+    Raises:
+        Unsupported: it is too high already.
+    """
+    nice: int = process.sys.getpriority() + 1
+    if nice >= NICEST:
+        raise Unsupported(f"two nice values above the one of the start (it is {nice - 1})")
+    process.sys.setpriority(PRIO_PROCESS, 0, nice)
+    return nice
 
 
 def become_ordinary(process: Process, *, owns_its_files: bool = False) -> None:
@@ -121,9 +195,15 @@ def become_ordinary(process: Process, *, owns_its_files: bool = False) -> None:
     Args:
         process: who.
         owns_its_files: those in /proc/PID stay with the process, which may write to them.
+
+    Raises:
+        Unsupported: it stays user 0, or could not be ended as another user.
     """
+    expect_end_as_another(process)
     with suppress(CallFailed):
         process.sys.setresuid(SOMEBODY, SOMEBODY, SOMEBODY)
+    if not process.sys.geteuid() and _is_user_0_outside(process):
+        raise Unsupported("an ordinary user (user 0 can't become one, and no limit holds it)")
     if owns_its_files:
         process.sys.prctl(PR_SET_DUMPABLE, 1)
 
@@ -144,6 +224,17 @@ def at_the_limit(process: Process) -> Iterator[None]:
     process.sys.prlimit64(0, RLIMIT_NPROC, (1, hard))
     yield
     process.sys.prlimit64(0, RLIMIT_NPROC, (soft, hard))
+
+
+def _has(process: Process, name: str) -> bool:
+    """Whether a capability is effective, by its name without CAP_."""
+    return bool(process.sys.capget().effective & capability(name))
+
+
+def _is_user_0_outside(process: Process) -> bool:
+    """Whether user 0 here is user 0 of the namespace above too, as far as that can be seen."""
+    lines = Observer(process).read("/proc/self/uid_map").splitlines()
+    return any(line.split()[:2] == [b"0", b"0"] for line in lines)
 
 
 def _truly(process: Process, call: str, *args: Argument) -> None:
