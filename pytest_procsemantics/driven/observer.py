@@ -14,8 +14,8 @@ from pytest_procsemantics.driven.call import Out
 from pytest_procsemantics.driven.constants import (
     AT_FDCWD,
     ENOENT,
-    ENOSYS,
     ESRCH,
+    KCMP_VM,
     O_RDONLY,
     errno_name,
 )
@@ -223,14 +223,19 @@ class Observer:
         return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
     def kcmp(self, one: Process, other: Process, kind: int, first: int = 0, second: int = 0) -> int:
-        """Whether two processes share a resource: 0 if they do, else 1 to 3 (kcmp(2))."""
+        """Whether two processes share a resource: 0 if they do, else 1 to 3 (kcmp(2)).
+
+        Raises:
+            Unsupported: the kernel has no such call, or a filter lets nobody make it.
+        """
+        call, own = self.process.sys.raw, self.process.tid_seen
         try:
-            return int(
-                self.process.sys.raw("kcmp", one.tid_seen, other.tid_seen, kind, first, second)
-            )
-        except CallFailed as error:
-            if error.errno == ENOSYS:
-                raise Unsupported("syscall:kcmp (ENOSYS)") from None
+            return int(call("kcmp", one.tid_seen, other.tid_seen, kind, first, second))
+        except CallFailed:
+            try:
+                call("kcmp", own, own, KCMP_VM, 0, 0)
+            except CallFailed as error:
+                raise Unsupported(f"syscall:kcmp ({errno_name(error.errno or 0)})") from None
             raise
 
     def frame(self, process: Process, address: int) -> int:

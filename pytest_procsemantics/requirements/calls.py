@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from pytest_procsemantics.driven import Process
 from pytest_procsemantics.driven.constants import (
+    ADDR_NO_RANDOMIZE,
     EINTR,
     ENOSPC,
     ENOSYS,
@@ -39,6 +40,8 @@ ARGUMENTS: dict[str, tuple[int, ...]] = {
     "modify_ldt": (0, 0, 0),
     "membarrier": (MEMBARRIER_CMD_QUERY, 0, 0),
     "kill": (NO_PID, 0),
+    # -1 asks for the personality that is there, which a filter may allow alone.
+    "personality": (ADDR_NO_RANDOMIZE,),
     # Flags of -1 would make an object that outlives the process.
     "msgget": (SOME_KEY, 0),
     "semget": (SOME_KEY, 0, 0),
