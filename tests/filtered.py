@@ -1,4 +1,8 @@
-"""`python tests/filtered.py COMMAND...`: start it as containers do, with calls that a filter refuses (seccomp(2))."""
+"""Starts a command under a filter of system calls (seccomp(2)).
+
+python filtered.py container COMMAND...      those that containers refuse are refused
+python filtered.py NUMBER:ACTION COMMAND...  a call of this number is answered with this action
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pytest_procsemantics.driven.constants import (
-    CLONE_NEWUSER,
     PR_SET_NO_NEW_PRIVS,
     PR_SET_SECCOMP,
     SECCOMP_MODE_FILTER,
@@ -34,30 +37,32 @@ NUMBER, FIRST_ARGUMENT = 0, 16  # in struct seccomp_data of a little-endian mach
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000
 
 
-def refusal(number: int, errno: int) -> bytes:
-    """Two statements: refuse this call."""
-    return STATEMENT.pack(EQUALS, 0, 1, number) + STATEMENT.pack(RETURN, 0, 0, ERRNO | errno)
+def answered(number: int, action: int) -> bytes:
+    """Two statements: answer a call so."""
+    return STATEMENT.pack(EQUALS, 0, 1, number) + STATEMENT.pack(RETURN, 0, 0, action)
 
 
-def program(numbers: dict[str, int]) -> bytes:
-    """The filter."""
-    return b"".join(
-        [
-            STATEMENT.pack(LOAD, 0, 0, NUMBER),
-            refusal(numbers["clone3"], ENOSYS),
-            *(refusal(numbers[name], EPERM) for name in REFUSED),
-            STATEMENT.pack(EQUALS, 0, 3, numbers["clone"]),
-            STATEMENT.pack(LOAD, 0, 0, FIRST_ARGUMENT),
-            STATEMENT.pack(ANY_BIT, 0, 1, NAMESPACES),
-            STATEMENT.pack(RETURN, 0, 0, ERRNO | EPERM),
-            STATEMENT.pack(RETURN, 0, 0, ALLOW),
-        ]
-    )
+def program(name: str) -> bytes:
+    """A filter, by its name on the command line."""
+    if name != "container":
+        rules = answered(*map(int, name.split(":")))
+    else:
+        numbers = NUMBERS[platform.machine()]
+        rules = b"".join(
+            [
+                answered(numbers["clone3"], ERRNO | ENOSYS),
+                *(answered(numbers[name], ERRNO | EPERM) for name in REFUSED),
+                STATEMENT.pack(EQUALS, 0, 3, numbers["clone"]),
+                STATEMENT.pack(LOAD, 0, 0, FIRST_ARGUMENT),
+                STATEMENT.pack(ANY_BIT, 0, 1, NAMESPACES),
+                STATEMENT.pack(RETURN, 0, 0, ERRNO | EPERM),
+            ]
+        )
+    return STATEMENT.pack(LOAD, 0, 0, NUMBER) + rules + STATEMENT.pack(RETURN, 0, 0, ALLOW)
 
 
 def main() -> None:
-    assert NAMESPACES & CLONE_NEWUSER
-    code = program(NUMBERS[platform.machine()])
+    code = program(sys.argv[1])
     memory = ctypes.create_string_buffer(code)
     given = struct.pack("@HP", len(code) // STATEMENT.size, ctypes.addressof(memory))
     prctl = ctypes.CDLL(None, use_errno=True).prctl
@@ -66,7 +71,7 @@ def main() -> None:
         prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, given)
     ):
         sys.exit(f"no filter: {os.strerror(ctypes.get_errno())}")
-    os.execvp(sys.argv[1], sys.argv[1:])
+    os.execvp(sys.argv[2], sys.argv[2:])
 
 
 if __name__ == "__main__":

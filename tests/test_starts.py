@@ -25,7 +25,7 @@ BEHIND_ALL_OTHERS = ["nice", "-n", "19", "chrt", "-b", "0"]
 # A rootless container, as far as ids and clocks go.
 INNER_ROOT = ["unshare", "--user", "--map-root-user", "--time", "--boottime", "90000"]
 WITH_FEW = ["setpriv", "--inh-caps=-all", "--bounding-set=-kill,-sys_admin,-sys_ptrace,-sys_nice"]
-FILTERED = [sys.executable, str(ROOT / "tests" / "filtered.py")]
+FILTERED = [sys.executable, str(ROOT / "tests" / "filtered.py"), "container"]
 CONTAINER = [*FILTERED, *(WITH_FEW if IS_ROOT else [])]
 WITH_NONE = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"]
 

@@ -64,9 +64,17 @@ class Observer:
         return "observer"
 
     def read(self, path: str) -> bytes:
-        """A file of the target, at most 4 MiB."""
+        """A file of the target, at most 4 MiB.
+
+        Raises:
+            Unsupported: it is one of /proc, where no proc is mounted.
+        """
         calls = self.process.sys
-        fd = calls.openat(AT_FDCWD, path, O_RDONLY)
+        try:
+            fd = calls.openat(AT_FDCWD, path, O_RDONLY)
+        except CallFailed as error:
+            self._expect_proc(path, error)
+            raise
         try:
             content = b""
             while len(content) < MOST:
@@ -79,8 +87,25 @@ class Observer:
             calls.close(fd)
 
     def link(self, path: str) -> str:
-        """Where a symbolic link of the target leads, such as /proc/PID/ns/pid."""
-        return bytes(self.process.sys.readlinkat(AT_FDCWD, path)).decode("utf-8", "surrogateescape")
+        """Where a symbolic link of the target leads, such as /proc/PID/ns/pid.
+
+        Raises:
+            Unsupported: as for `read`.
+        """
+        try:
+            target = bytes(self.process.sys.readlinkat(AT_FDCWD, path))
+        except CallFailed as error:
+            self._expect_proc(path, error)
+            raise
+        return target.decode("utf-8", "surrogateescape")
+
+    def _expect_proc(self, path: str, error: CallFailed) -> None:
+        """Go on only if it says something of the path that it is not there."""
+        if error.errno == ENOENT and path.startswith("/proc/"):
+            try:
+                self.process.sys.readlinkat(AT_FDCWD, "/proc/self")
+            except CallFailed:
+                raise Unsupported("/proc (not mounted)") from None
 
     def namespace(self, process: Process, kind: str) -> str:
         """The identity of a namespace of a process or thread; kind as in /proc/PID/ns (namespaces(7)).

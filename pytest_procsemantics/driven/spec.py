@@ -101,7 +101,7 @@ class Spec:
         """Start the target.
 
         Raises:
-            StartFailed: there is no agent for it, or it did not greet.
+            StartFailed: there is no agent for it, it can't be run where temporary files are, or it did not greet.
         """
         from pytest_procsemantics.native import build
 
@@ -110,5 +110,11 @@ class Spec:
         except build.BuildFailed as error:
             raise StartFailed(str(error)) from error
         # In a folder that all users can enter: checks change their user and root, and then exec the agent.
-        folder = Path(tempfile.gettempdir()) / f"procsem-{secrets.token_hex(8)}"
+        place = Path(tempfile.gettempdir())
+        if not self.words and os.statvfs(place).f_flag & os.ST_NOEXEC:
+            raise StartFailed(
+                f"no program can be run in {place}, which is mounted noexec, and the agent has to be:"
+                " set TMPDIR to a folder of another file system"
+            )
+        folder = place / f"procsem-{secrets.token_hex(8)}"
         return Link(keeper, agent, folder, self.command(str(folder / "agent")), timeout)

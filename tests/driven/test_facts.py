@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from pytest_procsemantics.driven import Target
+from pytest_procsemantics.driven import CallFailed, Observer, StartFailed, Target, Unsupported
+from pytest_procsemantics.driven.constants import CLONE_NEWUSER
 from pytest_procsemantics.driven.constants.calls import NUMBERS
 from pytest_procsemantics.driven.spec import host_machine
+from pytest_procsemantics.requirements import own_namespaces
 from pytest_procsemantics.requirements.marker import why_not_here
 
 pytestmark = pytest.mark.skipif(
@@ -17,33 +21,14 @@ pytestmark = pytest.mark.skipif(
 )
 # seccomp(2): SECCOMP_RET_ERRNO with EPERM, and SECCOMP_RET_KILL_PROCESS.
 RETURNS_EPERM, KILLS = 0x00050001, 0x80000000
-
-# Starts a command in which one system call is filtered.
-FILTER = """
-import ctypes, os, struct, sys
-
-number, action = int(sys.argv[1]), int(sys.argv[2])
-code = b"".join(struct.pack("HBBI", *step) for step in (
-    (0x20, 0, 0, 0),  # the call's number
-    (0x15, 0, 1, number),
-    (0x06, 0, 0, action),
-    (0x06, 0, 0, 0x7FFF0000),
-))
-text = ctypes.create_string_buffer(code)
-program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", 4, ctypes.addressof(text)))
-libc = ctypes.CDLL(None, use_errno=True)
-assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
-assert libc.prctl(22, 2, program, 0, 0) == 0, ctypes.get_errno()  # PR_SET_SECCOMP, a filter
-os.execv(sys.argv[3], sys.argv[3:])
-"""
+FILTERED = Path(__file__).parent.parent / "filtered.py"
 
 
 @pytest.mark.parametrize("action", [RETURNS_EPERM, KILLS], ids=["refused", "fatal"])
-def test_a_target_without_uname_has_an_unknown_release(tmp_path: Path, action: int) -> None:
-    script = tmp_path / "filter.py"
-    script.write_text(FILTER)
+def test_a_target_without_uname_has_an_unknown_release(action: int) -> None:
     uname = NUMBERS[host_machine()]["uname"]
-    with Target.open(f"exec:{sys.executable} {script} {uname} {action}") as target, target.test():
+    command = f"{sys.executable} {FILTERED} {uname}:{action}"
+    with Target.open(f"exec:{command}") as target, target.test():
         assert target.facts()["release"] == "unknown"
         assert target.kernel == (0, 0)
         assert target.observer.state(target.new_process()) == "S"
@@ -56,3 +41,24 @@ def test_a_process_on_its_way_to_rest_has_no_state_yet(monkeypatch: pytest.Monke
         monkeypatch.setattr(target.observer, "state_now", lambda _: next(looks))
         assert target.observer.state(process) == "S"
         assert not list(looks)
+
+
+def test_where_no_proc_is_mounted_nothing_is_observed() -> None:
+    with Target.open("local") as target, target.test():
+        process = target.new_process()
+        own_namespaces(process, CLONE_NEWUSER)
+        process.sys.chroot(target.folder())
+        for look in (Observer(process).read, Observer(process).link):
+            with pytest.raises(Unsupported, match=r"/proc \(not mounted\)$"):
+                look("/proc/self/exe")
+            with pytest.raises(CallFailed):
+                look("/elsewhere")
+
+
+def test_where_no_program_can_be_run_the_agent_needs_another_folder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flags = os.statvfs("/").f_flag | os.ST_NOEXEC
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=flags))
+    with pytest.raises(StartFailed, match=r"noexec.*set TMPDIR"), Target.open("local") as target:
+        target.start()
