@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import struct
-
 from pytest_procsemantics import Process, clause
-from pytest_procsemantics.driven import Observer, Out, Target, Unsupported, fails
+from pytest_procsemantics.driven import Observer, Target, fails
 from pytest_procsemantics.driven.constants import (
     AT_FDCWD,
     AT_SECURE,
@@ -33,51 +31,24 @@ from pytest_procsemantics.lies import (
     leaves_out,
     lie,
 )
-from pytest_procsemantics.requirements import expect_new_privileges, private_mounts
+from pytest_procsemantics.requirements import private_mounts
+from pytest_procsemantics.requirements.programs import (
+    GROUP,
+    OWNER,
+    OWNING_GROUP,
+    USER,
+    agent_of_owner,
+    agent_with_capabilities,
+    becomes_user,
+    file_capabilities,
+    open_folder,
+)
 
-USER, OWNER = 1000, 2000
-GROUP, OWNING_GROUP = 1000, 3000
 SAME = -1  # leaves an id as it is
-ST_NOSUID = 2  # statfs(2)
-STATFS_BYTES, STATFS_FLAGS = 120, 80
-# struct vfs_cap_data, revision 2, with the effective bit (linux/capability.h).
-GIVES_NET_RAW = struct.pack("<IIIII", 0x02000001, 1 << CAP_NET_RAW, 0, 0, 0)
-ALLOWS_NET_RAW = struct.pack("<IIIII", 0x02000000, 1 << CAP_NET_RAW, 0, 0, 0)  # without the bit
+GIVES_NET_RAW = file_capabilities(1 << CAP_NET_RAW, effective=True)
+ALLOWS_NET_RAW = file_capabilities(1 << CAP_NET_RAW)
 
 KEEPS_ITS_IDS = exec_given("exec ignores the bits", lambda path, argv, envp: (b"", argv, envp))
-
-
-def open_folder(target: Target) -> str:
-    """The test's folder, where all may make files; set-ID bits must count there."""
-    expect_new_privileges(target.observer.process)
-    folder = target.folder()
-    calls = target.observer.process.sys
-    calls.chmod(folder, 0o777)
-    _, found = calls.statfs(folder, Out(STATFS_BYTES))
-    if struct.unpack_from("<Q", found, STATFS_FLAGS)[0] & ST_NOSUID:
-        raise Unsupported("set-ID bits in the folder of a test (mounted nosuid)")
-    return folder
-
-
-def agent_of_owner(process: Process, folder: str, mode: int = 0o4755) -> str:
-    """Copy the agent as user OWNER and group OWNING_GROUP, who set the mode; gives its path."""
-    content = process.target.observer.read(process.target.agent_path.decode())
-    owner = process.fork("owner")
-    owner.sys.setgroups([])
-    owner.sys.setresgid(OWNING_GROUP, OWNING_GROUP, OWNING_GROUP)
-    owner.sys.setresuid(OWNER, OWNER, OWNER)
-    path = owner.make_file(f"{folder}/agent", content, mode)
-    owner.exit()
-    return path
-
-
-def becomes_user(process: Process) -> Process:
-    """Give up all privilege, for user USER and group GROUP, and be traceable all the same."""
-    process.sys.setgroups([])
-    process.sys.setresgid(GROUP, GROUP, GROUP)
-    process.sys.setresuid(USER, USER, USER)
-    process.sys.prctl(PR_SET_DUMPABLE, 1)
-    return process
 
 
 # --- plain files ---
@@ -232,14 +203,6 @@ def test_a_set_id_program_cannot_be_traced(parent: Process, target: Target) -> N
 # --- what makes the bits ignored, and file capabilities likewise ---
 
 
-def agent_with_capability(process: Process, folder: str, given: bytes = GIVES_NET_RAW) -> str:
-    """Copy the agent as a file that gives CAP_NET_RAW; gives its path."""
-    content = process.target.observer.read(process.target.agent_path.decode())
-    path = process.make_file(f"{folder}/agent", content, 0o755)
-    process.sys.setxattr(path, "security.capability", given, len(given), 0)
-    return path
-
-
 def mount_nosuid(process: Process, folder: str) -> None:
     """Mount an empty file system, in a mount namespace of the process's own."""
     private_mounts(process)
@@ -301,7 +264,7 @@ def test_a_set_id_file_is_refused_to_a_traced_process(parent: Process, target: T
 @clause("execve.2/file-capabilities-ignored-likewise")
 @lie(leaves_out("prctl"))
 def test_with_no_new_privs_file_capabilities_are_ignored(parent: Process, target: Target) -> None:
-    path = agent_with_capability(parent, open_folder(target))
+    path = agent_with_capabilities(parent, open_folder(target), GIVES_NET_RAW)
     becomes_user(parent).sys.prctl(PR_SET_NO_NEW_PRIVS, 1)
     parent.execve(path)
     assert parent.sys.capget().permitted == 0
@@ -312,7 +275,7 @@ def test_with_no_new_privs_file_capabilities_are_ignored(parent: Process, target
 def test_on_a_nosuid_mount_file_capabilities_are_ignored(parent: Process, target: Target) -> None:
     folder = open_folder(target)
     mount_nosuid(parent, folder)
-    path = agent_with_capability(parent, folder)
+    path = agent_with_capabilities(parent, folder, GIVES_NET_RAW)
     becomes_user(parent).execve(path)
     assert parent.sys.capget().permitted == 0
 
@@ -322,7 +285,7 @@ def test_on_a_nosuid_mount_file_capabilities_are_ignored(parent: Process, target
 def test_under_an_unprivileged_tracer_file_capabilities_are_ignored(
     parent: Process, target: Target
 ) -> None:
-    path = agent_with_capability(parent, open_folder(target))
+    path = agent_with_capabilities(parent, open_folder(target), GIVES_NET_RAW)
     child = becomes_user(parent).fork()
     parent.sys.ptrace(PTRACE_SEIZE, child.own_pid, 0, 0)
     child.execve(path)
@@ -334,7 +297,7 @@ def test_under_an_unprivileged_tracer_file_capabilities_are_ignored(
 def test_a_file_that_would_not_get_all_its_capabilities_is_refused(
     parent: Process, target: Target
 ) -> None:
-    path = agent_with_capability(parent, open_folder(target))
+    path = agent_with_capabilities(parent, open_folder(target), GIVES_NET_RAW)
     parent.sys.prctl(PR_CAPBSET_DROP, CAP_NET_RAW)
     with fails(EPERM):
         becomes_user(parent).execve(path)
@@ -348,7 +311,7 @@ def test_a_file_that_would_not_get_all_its_capabilities_is_refused(
 def test_a_file_with_capabilities_clears_the_parent_death_signal(
     parent: Process, target: Target
 ) -> None:
-    path = agent_with_capability(parent, open_folder(target))
+    path = agent_with_capabilities(parent, open_folder(target), GIVES_NET_RAW)
     becomes_user(parent).sys.prctl(PR_SET_PDEATHSIG, SIGUSR2)
     parent.execve(path)
     assert parent.sys.prctl(PR_GET_PDEATHSIG) == 0
@@ -359,7 +322,7 @@ def test_a_file_with_capabilities_clears_the_parent_death_signal(
 def test_a_program_with_capabilities_is_as_dumpable_as_the_system_says(
     parent: Process, target: Target, observer: Observer
 ) -> None:
-    path = agent_with_capability(parent, open_folder(target))
+    path = agent_with_capabilities(parent, open_folder(target), GIVES_NET_RAW)
     becomes_user(parent).execve(path)
     allowed = int(observer.read("/proc/sys/fs/suid_dumpable"))
     assert parent.sys.prctl(PR_GET_DUMPABLE) == allowed
@@ -368,7 +331,7 @@ def test_a_program_with_capabilities_is_as_dumpable_as_the_system_says(
 @clause("prctl.2/bounding-limits-file-capabilities")
 @lie(leaves_out("prctl"))
 def test_a_dropped_capability_is_not_gained_from_a_file(parent: Process, target: Target) -> None:
-    path = agent_with_capability(parent, open_folder(target), ALLOWS_NET_RAW)
+    path = agent_with_capabilities(parent, open_folder(target), ALLOWS_NET_RAW)
     parent.sys.prctl(PR_CAPBSET_DROP, CAP_NET_RAW)
     becomes_user(parent).execve(path)
     assert parent.sys.capget().permitted == 0
