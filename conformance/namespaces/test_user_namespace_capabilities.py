@@ -21,7 +21,6 @@ from pytest_procsemantics.driven.constants import (
     MS_BIND,
     PR_CAP_AMBIENT,
     PR_CAP_AMBIENT_IS_SET,
-    PR_CAP_AMBIENT_RAISE,
     PR_GET_SECUREBITS,
     PR_SET_SECUREBITS,
     SECBIT_KEEP_CAPS,
@@ -44,6 +43,7 @@ from pytest_procsemantics.requirements import (
     open_namespace,
     own_namespaces,
     private_mounts,
+    raise_ambient,
 )
 from pytest_procsemantics.requirements.surroundings import SOMEBODY
 
@@ -164,18 +164,11 @@ def test_setns_clears_the_callers_securebits(parent: Process) -> None:
     assert parent.sys.prctl(PR_GET_SECUREBITS) == 0
 
 
-def raise_ambient(process: Process) -> None:
-    """Have a capability in the inheritable and in the ambient set."""
-    has = process.sys.capget().permitted
-    process.sys.capset(has, has, capability("NET_RAW"))
-    process.sys.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_NET_RAW)
-
-
 @clause("user_namespaces.7/inheritable-and-ambient-cleared")
 @lie(SAME)
 def test_a_child_has_nothing_inheritable_and_nothing_ambient(parent: Process) -> None:
     own_namespaces(parent, CLONE_NEWUSER, root=True)
-    raise_ambient(parent)
+    raise_ambient(parent, "NET_RAW")
     child = parent.clone(CLONE_NEWUSER | SIGCHLD)
     assert child.sys.capget().inheritable == 0
     assert child.sys.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, CAP_NET_RAW) == 0
@@ -186,7 +179,7 @@ def test_a_child_has_nothing_inheritable_and_nothing_ambient(parent: Process) ->
 @lie(STAYS)
 def test_who_unshares_has_nothing_inheritable_and_nothing_ambient(parent: Process) -> None:
     own_namespaces(parent, CLONE_NEWUSER, root=True)
-    raise_ambient(parent)
+    raise_ambient(parent, "NET_RAW")
     parent.sys.unshare(CLONE_NEWUSER)
     assert parent.sys.capget().inheritable == 0
     assert parent.sys.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, CAP_NET_RAW) == 0

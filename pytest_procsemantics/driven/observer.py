@@ -50,6 +50,17 @@ class Mapping:
         return self.process.load_bytes(self.addresses.start, len(self.addresses))
 
 
+@dataclass(frozen=True)
+class CapabilitySets:
+    """The capabilities of a thread as masks: bit CAP_CHOWN, and so on (capabilities(7))."""
+
+    inheritable: int
+    permitted: int
+    effective: int
+    bounding: int
+    ambient: int
+
+
 class Observer:
     """Reads about other driven processes; each method takes the process that it is about.
 
@@ -239,6 +250,11 @@ class Observer:
         if name not in fields:
             raise Unsupported(f"/proc/PID/status {name} (not reported)")
         return fields[name]
+
+    def capabilities(self, process: Process) -> CapabilitySets:
+        """The five sets of a process or thread, as its status has them (proc(5))."""
+        names = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+        return CapabilitySets(*(int(self.status_field(process, name), 16) for name in names))
 
     def fdinfo(self, process: Process, fd: int) -> dict[str, str]:
         """/proc/PID/fdinfo/FD by name: pos, flags and so on (proc(5))."""

@@ -43,6 +43,7 @@ from pytest_procsemantics.requirements.surroundings import (
 from pytest_procsemantics.requirements.surroundings import open_namespace as open_namespace
 from pytest_procsemantics.requirements.surroundings import own_namespaces as own_namespaces
 from pytest_procsemantics.requirements.surroundings import private_mounts as private_mounts
+from pytest_procsemantics.requirements.surroundings import raise_ambient as raise_ambient
 
 if TYPE_CHECKING:
     from pytest_procsemantics.catalogue import Clause

@@ -20,6 +20,8 @@ from pytest_procsemantics.driven.constants import (
     MS_PRIVATE,
     MS_REC,
     O_CLOEXEC,
+    PR_CAP_AMBIENT,
+    PR_CAP_AMBIENT_RAISE,
     PR_GET_NO_NEW_PRIVS,
     PR_SET_DUMPABLE,
     PRIO_PROCESS,
@@ -214,6 +216,14 @@ def lose_capabilities(process: Process, *names: str) -> None:
     for name in names:
         kept &= ~capability(name)
     process.sys.capset(kept, kept, 0)
+
+
+def raise_ambient(process: Process, name: str) -> None:
+    """Have a capability that is permitted, by its name without CAP_, in the inheritable and in the ambient set."""
+    has = process.sys.capget()
+    process.sys.capset(has.permitted, has.permitted, has.inheritable | capability(name))
+    number = capability(name).bit_length() - 1
+    process.sys.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number)
 
 
 @contextmanager
