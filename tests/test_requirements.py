@@ -44,10 +44,12 @@ from pytest_procsemantics.requirements import (
     open_namespace,
     own_namespaces,
     private_mounts,
+    raise_ambient,
     require,
     tried,
 )
 from pytest_procsemantics.requirements.probes import PROBES
+from pytest_procsemantics.requirements.programs import file_capabilities
 
 IS_ROOT = os.geteuid() == 0
 MACHINE = platform.machine()
@@ -55,6 +57,7 @@ ORDINARY = "exec:setpriv --reuid=65534 --regid=65534 --clear-groups" if IS_ROOT 
 LONE_ROOT = "exec:unshare --user --map-root-user"
 WITHOUT_PROC = """exec:unshare --user --map-root-user --mount
     sh -c 'mount -t tmpfs none /proc && exec "$0" "$@"'"""
+NAMED = ("NET_RAW", "AUDIT_READ")  # of the low and of the high half of a mask
 WITHOUT_CALLS = ("getpmsg", "query_module", "vserver")  # of other kernels, or of long ago
 
 
@@ -183,6 +186,22 @@ def test_only_the_named_capabilities_are_lost(local: Target) -> None:
         lost = capability("SYS_ADMIN") | capability("SYS_TIME")
         assert process.sys.capget()[:2] == (before & ~lost, before & ~lost)
         assert before & lost == lost
+
+
+def test_only_the_named_capability_becomes_ambient(local: Target) -> None:
+    with local.test() as target:
+        process = target.new_process()
+        own_namespaces(process, CLONE_NEWUSER)
+        raise_ambient(process, "NET_RAW")
+        raise_ambient(process, "AUDIT_READ")
+        sets, raised = target.observer.capabilities(process), map(capability, NAMED)
+        assert sets.ambient == sets.inheritable == sum(raised)
+        assert sets.permitted == sets.effective == sets.bounding
+
+
+def test_capabilities_of_a_file_are_what_the_kernel_takes(local: Target) -> None:
+    given = file_capabilities(capability("NET_RAW"), capability("AUDIT_READ"), effective=True)
+    assert given == bytes.fromhex("01000002 00200000 00000000 00000000 20000000")
 
 
 def test_a_namespace_is_opened_and_closed_by_exec(local: Target) -> None:
