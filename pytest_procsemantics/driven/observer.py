@@ -256,6 +256,14 @@ class Observer:
         names = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
         return CapabilitySets(*(int(self.status_field(process, name), 16) for name in names))
 
+    def io_count(self, process: Process, name: str) -> int:
+        """One count of /proc/PID/io, such as rchar (proc(5)); a target that does not report it gives no verdict."""
+        found = self.read(f"/proc/{process.pid}/io").decode("ascii", "replace")
+        counts = dict(line.split(": ", 1) for line in found.splitlines() if ": " in line)
+        if name not in counts:
+            raise Unsupported(f"/proc/PID/io {name} (not reported)")
+        return int(counts[name])
+
     def fdinfo(self, process: Process, fd: int) -> dict[str, str]:
         """/proc/PID/fdinfo/FD by name: pos, flags and so on (proc(5))."""
         lines = (
