@@ -35,7 +35,7 @@ static void copy_self(void)
 		fail(path);
 }
 
-static void write_script(const char *text, size_t size)
+__attribute__((unused)) static void write_script(const char *text, size_t size)
 {
 	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0755);
 

@@ -2,7 +2,8 @@
  * PRoot traces every process and plays a part of the kernel. It doesn't know clone3, so that it
  * takes a sharer for a copy, nor unshare, so that a copy stays a sharer; it lets a process go on
  * that a signal has stopped; it loses a thread that execs; of ptrace it plays neither PTRACE_SEIZE
- * nor the stop of a traced child; it keeps chroot and the program break to itself.
+ * nor the stop of a traced child, nor what is said of threads; it is the tracer of all in /proc; it
+ * keeps chroot and the program break to itself.
  */
 #define _GNU_SOURCE
 #include "../facts.h"
@@ -268,6 +269,108 @@ static int attaches_to_all(void)
 	return result == 0;
 }
 
+static pid_t traced_child(void)
+{
+	int ready[2];
+	pid_t child;
+	char byte;
+
+	pipe(ready);
+	child = fork();
+	if (!child) {
+		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+		write(ready[1], "x", 1);
+		pause();
+	}
+	read(ready[0], &byte, 1);
+	return child;
+}
+
+static int tracer_in_status(void)
+{
+	char line[512];
+	pid_t child = traced_child();
+	int tracer = 0;
+	FILE *status;
+
+	snprintf(line, sizeof(line), "/proc/%d/status", child);
+	status = fopen(line, "r");
+	while (fgets(line, sizeof(line), status))
+		sscanf(line, "TracerPid: %d", &tracer);
+	kill(child, SIGKILL);
+	return tracer != getpid();
+}
+
+/* A child of clone without a signal should be traced as its maker is. */
+static int no_trace_of_clone_child(void)
+{
+	unsigned long new = 0;
+	int status, result;
+	pid_t child = fork();
+
+	if (!child) {
+		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+		raise(SIGSTOP);
+		syscall(SYS_clone, 0, 0, 0, 0, 0);
+		pause();
+	}
+	waitpid(child, &status, 0);
+	ptrace(PTRACE_SETOPTIONS, child, NULL, PTRACE_O_TRACECLONE);
+	ptrace(PTRACE_CONT, child, NULL, NULL);
+	waitpid(child, &status, 0);
+	ptrace(PTRACE_GETEVENTMSG, child, NULL, &new);
+	result = waitpid(new, &status, __WALL) < 0 && errno == ECHILD;
+	kill(new, SIGKILL);
+	kill(child, SIGKILL);
+	return result;
+}
+
+static void *holds(void *ids)
+{
+	write(*(int *)ids, (int[]){syscall(SYS_gettid)}, sizeof(int));
+	pause();
+	return NULL;
+}
+
+static void *is_traced_and_ends(void *ids)
+{
+	ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+	write(*(int *)ids, (int[]){syscall(SYS_gettid)}, sizeof(int));
+	syscall(SYS_exit, 5);
+	return NULL;
+}
+
+/* The end of a thread that asked to be traced is told to its process's parent. */
+static int no_end_of_traced_thread(void)
+{
+	int ids[2], id, status, found;
+	pthread_t thread;
+	pid_t child;
+
+	pipe(ids);
+	child = fork();
+	if (!child) {
+		pthread_create(&thread, NULL, is_traced_and_ends, &ids[1]);
+		pause();
+	}
+	read(ids[0], &id, sizeof(id));
+	usleep(200000);
+	found = waitpid(id, &status, __WALL | WNOHANG);
+	kill(child, SIGKILL);
+	return found != id;
+}
+
+static int attaches_to_own_thread(void)
+{
+	int ids[2], id;
+	pthread_t thread;
+
+	pipe(ids);
+	pthread_create(&thread, NULL, holds, &ids[1]);
+	read(ids[0], &id, sizeof(id));
+	return ptrace(PTRACE_ATTACH, id, NULL, NULL) == 0;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct fact facts[] = {
@@ -283,6 +386,10 @@ int main(int argc, char **argv)
 		{"root-after-exec", root_after_exec},
 		{"no-heap-in-maps", no_heap_in_maps},
 		{"attach", attaches_to_all},
+		{"attach-own-thread", attaches_to_own_thread},
+		{"tracer-in-status", tracer_in_status},
+		{"no-trace-of-clone-child", no_trace_of_clone_child},
+		{"no-end-of-traced-thread", no_end_of_traced_thread},
 		{0},
 	};
 
