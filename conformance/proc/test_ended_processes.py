@@ -197,15 +197,17 @@ def test_open_files_of_a_process_that_was_waited_for_cannot_be_read(
 
 
 def follows(new: Process) -> None:
-    """Let the folders that its maker has open be those of the new process."""
+    """Let the folders that its maker has open be those of the later process."""
     assert new.creation
+    if new.name != "later":
+        return
     maker, path = new.creation.process, f"{new.target.folder()}/{new.own_pid}"
     for kept in opened(new):
         maker.sys.dup3(maker.sys.openat(AT_FDCWD, path, O_DIRECTORY), kept, 0)
 
 
 @clause("proc.5/directory-descriptor-does-not-follow-pid")
-@lie(in_child("the folder is the later one's", lambda new: new.name == "later" and follows(new)))
+@lie(in_child("the folder is the later one's", follows))
 def test_an_open_folder_is_never_that_of_a_later_process(parent: Process, target: Target) -> None:
     private_mounts(parent, root=True)
     init = parent.clone(CLONE_NEWPID | CLONE_NEWNS | SIGCHLD, name="init")

@@ -19,6 +19,7 @@ from pytest_procsemantics.driven.constants import (
     PTRACE_ATTACH,
     PTRACE_CONT,
     PTRACE_EVENT_CLONE,
+    PTRACE_EVENT_EXEC,
     PTRACE_EVENT_EXIT,
     PTRACE_EVENT_FORK,
     PTRACE_EVENT_STOP,
@@ -26,6 +27,7 @@ from pytest_procsemantics.driven.constants import (
     PTRACE_EVENT_VFORK_DONE,
     PTRACE_INTERRUPT,
     PTRACE_O_TRACECLONE,
+    PTRACE_O_TRACEEXEC,
     PTRACE_O_TRACEEXIT,
     PTRACE_O_TRACEFORK,
     PTRACE_O_TRACEVFORK,
@@ -42,6 +44,7 @@ from pytest_procsemantics.driven.tracer import NOTHING, Tracer, stop
 from pytest_procsemantics.lies import Liar, Lie, in_child, leaves_out, lie, passes, toggles
 
 EVERY_KIND = PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE
+EVERY_OPTION = EVERY_KIND | PTRACE_O_TRACEEXEC | PTRACE_O_TRACEEXIT | PTRACE_O_TRACEVFORKDONE
 THREAD = CLONE_VM | CLONE_SIGHAND | CLONE_THREAD
 
 MESSAGE = "ptrace.2/tracefork-message-is-pid"
@@ -170,6 +173,71 @@ def test_who_goes_on_from_the_event_of_vfork_waits_for_the_child(
     assert tracer.told_now(tracee.tid) == NOTHING
     tracer.go_on(new)
     birth.begin().exit()
+    assert tracer.told(tracee.tid) == stop(tracee.tid, PTRACE_EVENT_VFORK_DONE)
+
+
+QUIETLY: dict[int, Callable[[Process], object]] = {
+    PTRACE_EVENT_FORK: lambda tracee: tracee.fork(),
+    PTRACE_EVENT_VFORK: lambda tracee: tracee.clone(CLONE_VM | CLONE_VFORK).exit(),  # no SIGCHLD
+    PTRACE_EVENT_CLONE: lambda tracee: tracee.clone(0),
+    PTRACE_EVENT_EXEC: lambda tracee: tracee.execve(),
+}
+
+
+def does_all_but(tracee: Process, *events: int) -> None:
+    """Have a tracee do what would give the other events, and come through without a stop."""
+    for event, act in QUIETLY.items():
+        if event not in events:
+            act(tracee)
+
+
+@pytest.mark.parametrize(
+    ("option", "number", "post"),
+    [
+        pytest.param(
+            PTRACE_O_TRACECLONE, PTRACE_EVENT_CLONE, lambda tracee: tracee.post.clone(0), id="clone"
+        ),
+        pytest.param(
+            PTRACE_O_TRACEEXEC, PTRACE_EVENT_EXEC, lambda tracee: tracee.post.execve(), id="exec"
+        ),
+        pytest.param(
+            PTRACE_O_TRACEEXIT,
+            PTRACE_EVENT_EXIT,
+            lambda tracee: tracee.post.sys.exit_group(0),
+            id="exit",
+        ),
+        pytest.param(
+            PTRACE_O_TRACEFORK, PTRACE_EVENT_FORK, lambda tracee: tracee.post.fork(), id="fork"
+        ),
+        pytest.param(
+            PTRACE_O_TRACEVFORK, PTRACE_EVENT_VFORK, lambda tracee: tracee.post.vfork(), id="vfork"
+        ),
+    ],
+)
+@clause("ptrace.2/accepted-option-has-its-effect")
+@lie(passes("each option is set", "ptrace", 3, EVERY_OPTION, hangs=True))
+def test_an_option_gives_its_own_event_and_no_other(
+    tracer: Tracer,
+    tracee: Process,
+    option: int,
+    number: int,
+    post: Callable[[Process], object],
+) -> None:
+    tracer.seize(tracee, option)
+    does_all_but(tracee, number)
+    assert tracer.told_now() == NOTHING
+    post(tracee)
+    assert tracer.told(tracee.tid) == stop(tracee.tid, number)
+
+
+@clause("ptrace.2/accepted-option-has-its-effect")
+@lie(passes("each option is set", "ptrace", 3, EVERY_OPTION, hangs=True))
+def test_tracevforkdone_gives_its_own_event_and_no_other(tracer: Tracer, tracee: Process) -> None:
+    tracer.seize(tracee, PTRACE_O_TRACEVFORKDONE)
+    does_all_but(tracee, PTRACE_EVENT_VFORK)
+    child = tracee.vfork()
+    assert tracer.told_now() == NOTHING
+    child.exit()
     assert tracer.told(tracee.tid) == stop(tracee.tid, PTRACE_EVENT_VFORK_DONE)
 
 
