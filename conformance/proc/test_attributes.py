@@ -31,6 +31,7 @@ from pytest_procsemantics.lies import (
 )
 from pytest_procsemantics.requirements import enter_user_namespace, own_namespaces
 
+LOW = range(64)  # descriptors that are no channels
 SHARED_FILES = every_child(CLONE_FILES | SIGCHLD)
 
 
@@ -38,11 +39,11 @@ SHARED_FILES = every_child(CLONE_FILES | SIGCHLD)
 
 
 def descriptors(observer: Observer, process: Process) -> dict[int, str]:
-    """Where each of a process's descriptors leads."""
+    """Where each of a process's descriptors leads, but for its channels."""
     path, calls = f"/proc/{process.pid}/fd", observer.process.sys
     names = calls.getdents64(calls.openat(AT_FDCWD, path, O_DIRECTORY))
     numbers = [int(name) for name in names if name.isdigit()]
-    return {number: observer.link(f"{path}/{number}") for number in numbers}
+    return {number: observer.link(f"{path}/{number}") for number in numbers if number in LOW}
 
 
 @like_fork("proc.5/fd-lists-inherited-descriptors")
