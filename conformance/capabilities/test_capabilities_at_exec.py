@@ -48,6 +48,7 @@ from pytest_procsemantics.requirements.programs import (
     agent_with_capabilities,
     becomes_user,
     copy_agent,
+    expect_new_privileges,
     file_capabilities,
     open_folder,
 )
@@ -287,6 +288,7 @@ def test_under_no_new_privs_a_file_gives_what_was_permitted_at_most(
 @clause("capabilities.7/root-gets-bounding-set")
 @lie(EXEC_DOES_NOTHING)
 def test_root_gets_the_bounding_set(parent: Process, observer: Observer) -> None:
+    expect_new_privileges(parent)
     own_namespaces(parent, CLONE_NEWUSER, root=True)
     parent.sys.prctl(PR_CAPBSET_DROP, CAP_NET_ADMIN)
     parent.sys.capset(NET_RAW, NET_RAW, 0)
@@ -376,6 +378,7 @@ def test_root_that_runs_a_set_user_id_program_of_a_user_keeps_what_is_permitted(
 def test_with_the_effective_uid_0_alone_all_is_effective(
     parent: Process, observer: Observer
 ) -> None:
+    expect_new_privileges(parent)
     parent.sys.setresuid(USER, 0, 0)
     parent.sys.capset(0, 0, 0)
     parent.execve()

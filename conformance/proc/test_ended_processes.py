@@ -22,7 +22,7 @@ from pytest_procsemantics.driven.constants import (
     WSTOPPED,
 )
 from pytest_procsemantics.lies import in_child, leaves_out, lie, opened, passes
-from pytest_procsemantics.requirements import private_mounts
+from pytest_procsemantics.requirements import mount_proc, private_mounts
 
 SOME = 4096  # bytes
 
@@ -211,7 +211,7 @@ def follows(new: Process) -> None:
 def test_an_open_folder_is_never_that_of_a_later_process(parent: Process, target: Target) -> None:
     private_mounts(parent, root=True)
     init = parent.clone(CLONE_NEWPID | CLONE_NEWNS | SIGCHLD, name="init")
-    init.sys.mount("proc", target.folder(), "proc")
+    mount_proc(init, target.folder())
     first = init.fork("first")
     path = f"{target.folder()}/{first.own_pid}"
     folder, inode = init.sys.openat(AT_FDCWD, path, O_DIRECTORY), init.sys.stat(path).ino

@@ -6,7 +6,7 @@ from pytest_procsemantics import Process, clause
 from pytest_procsemantics.driven import Observer
 from pytest_procsemantics.driven.constants import CLONE_NEWNS, CLONE_NEWPID, SIGCHLD
 from pytest_procsemantics.lies import acts_on_caller, drops, leaves_out, lie
-from pytest_procsemantics.requirements import own_namespaces, private_mounts
+from pytest_procsemantics.requirements import mount_proc, own_namespaces, private_mounts
 
 OF_CALLER = acts_on_caller("pidfd_open")
 
@@ -55,6 +55,6 @@ def test_where_the_process_has_no_number_it_has_0(parent: Process) -> None:
     child = parent.fork()
     pidfd = parent.sys.pidfd_open(child.own_pid, 0)
     sibling = parent.clone(CLONE_NEWPID | CLONE_NEWNS | SIGCHLD, name="sibling")
-    sibling.sys.mount("proc", "/proc", "proc")
+    mount_proc(sibling, "/proc")
     told = fdinfo(sibling, pidfd)
     assert (told["Pid"], told["NSpid"]) == (["0"], ["0"])
