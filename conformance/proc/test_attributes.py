@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pytest_procsemantics import Process, Target, clause
-from pytest_procsemantics.alike import Make, like_fork
+from pytest_procsemantics.alike import Make, by_any_copy, like_fork
 from pytest_procsemantics.driven import Observer, fails
 from pytest_procsemantics.driven.constants import (
     AT_FDCWD,
@@ -77,7 +77,7 @@ def goes_elsewhere(process: Process) -> None:
     process.sys.chdir("/")
 
 
-@like_fork("proc.5/cwd-and-root-after-fork")
+@by_any_copy("proc.5/cwd-and-root-after-fork")
 @lie(in_child("it goes elsewhere", goes_elsewhere))
 def test_cwd_and_root_of_a_child_are_the_parents(
     parent: Process, observer: Observer, target: Target, make: Make
@@ -179,7 +179,7 @@ def reads_a_megabyte(process: Process) -> None:
     process.sys.read(zeros, memory, MEGABYTE)
 
 
-@like_fork("proc.5/io-counts-start-at-zero")
+@by_any_copy("proc.5/io-counts-start-at-zero")
 @lie(in_child("it reads as much", reads_a_megabyte))
 def test_what_a_child_has_read_is_counted_from_zero(
     parent: Process, observer: Observer, make: Make
