@@ -44,7 +44,7 @@ from pytest_procsemantics.lies import (
     passes,
     reports,
 )
-from pytest_procsemantics.requirements import namespace_flags
+from pytest_procsemantics.requirements import namespace_flags, own_namespaces
 
 USER, ANOTHER = 1000, 1001
 ALL_SIGNALS = range(1, SIGRTMAX + 1)
@@ -59,6 +59,14 @@ VANISHES = in_maker(
 def becomes(process: Process, user: int) -> None:
     """Take a user's ids."""
     process.sys.setresuid(user, user, user)
+
+
+def init_of_its_own(maker: Process) -> Process:
+    """The init of a new pid namespace: there alone a signal may go to everybody, whatever lie is told."""
+    own_namespaces(maker, CLONE_NEWPID)
+    init = maker.fork("init")
+    assert init.sys.getpid() == 1
+    return init
 
 
 def counts(*processes: Process) -> list[int]:
@@ -103,6 +111,28 @@ def test_a_negative_pid_is_a_group(parent: Process) -> None:
     member, sender = leader.fork("member"), leader.fork("sender")
     assert sender.sys.kill(-leader.own_pid, SIGUSR1) == 0
     assert counts(leader, member, sender, parent) == [1, 1, 1, 0]
+
+
+@clause("kill.2/minus-one-is-everybody-else")
+@lie(NO_KILL, passes("it goes to the group", "kill", 0, 0))
+def test_pid_minus_1_is_everybody_else(parent: Process) -> None:
+    init = init_of_its_own(parent)
+    init.count_signals(SIGUSR1)
+    sender, sibling = init.fork("sender"), init.fork("sibling")
+    grandchild = sibling.fork("grandchild")
+    grandchild.sys.setsid()
+    assert sender.sys.kill(-1, SIGUSR1) == 0
+    assert counts(init, sender, sibling, grandchild) == [0, 0, 1, 1]
+
+
+@clause("kill.2/minus-one-is-everybody-else")
+@lie(NO_KILL)
+def test_init_kills_everybody_but_itself(parent: Process) -> None:
+    init = init_of_its_own(parent)
+    first, second = init.fork("first"), init.fork("second")
+    assert init.sys.kill(-1, SIGKILL) == 0
+    assert first.wait_for_exit().signal == second.wait_for_exit().signal == SIGKILL
+    assert init.sys.getpid() == 1
 
 
 @clause("kill.2/signal-zero-only-checks")
@@ -234,6 +264,14 @@ def test_who_does_not_exist_cannot_be_signalled(parent: Process) -> None:
         parent.sys.kill(child.own_pid, SIGUSR1)
     with fails(ESRCH):
         parent.sys.kill(-child.own_pid, SIGUSR1)
+
+
+@clause("kill.2/minus-one-nobody")
+@lie(in_child("it is not alone", lambda new: new.name == "init" and new.fork("another")))
+def test_init_alone_finds_nobody_to_signal(parent: Process) -> None:
+    init = init_of_its_own(parent)
+    with fails(ESRCH):
+        init.sys.kill(-1, SIGTERM)
 
 
 # --- zombies ---
