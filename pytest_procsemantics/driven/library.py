@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_procsemantics.driven import wire
 from pytest_procsemantics.driven.call import Out
 from pytest_procsemantics.driven.calls import ALIGNMENT, UNUSED, Argument, Layout, split
+from pytest_procsemantics.driven.constants import SIGCHLD
 from pytest_procsemantics.driven.creation import Birth
 from pytest_procsemantics.driven.errors import CallFailed, Unsupported
 from pytest_procsemantics.driven.forms.signals import bits
@@ -149,6 +150,11 @@ class Library:
     def vfork(self, name: str = "child") -> Any:
         """Make a child by vfork(3). It may only make steps that end in exec or _exit."""
         return self._twice("vfork", name, is_answer_due=False)
+
+    def raw_clone(self, flags: int = SIGCHLD, name: str = "child") -> Any:
+        """Make a child that has a copy of the memory by the system call clone(2), of which the library is not told."""
+        number = self._process.sys.number("clone")
+        return self._twice("syscall", name, number, flags, 0, 0, 0, 0)
 
     def daemon(self, nochdir: int = 0, noclose: int = 0, name: str = "daemon") -> Any:
         """Call daemon(3), by which this process ends, and give the one that goes on."""
