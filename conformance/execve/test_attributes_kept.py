@@ -201,7 +201,7 @@ def test_the_scheduling_policy_stays(parent: Process) -> None:
     assert parent.sys.sched_getscheduler(0) == SCHED_BATCH
 
 
-@clause("execve.2/affinity-kept")
+@clause("execve.2/affinity-kept", "sched_setaffinity.2/exec-keeps-mask")
 @lie(changed("the affinity", lambda image: image.sys.sched_setaffinity(0, ALL_CPUS)))
 def test_the_affinity_stays(parent: Process) -> None:
     parent.sys.sched_setaffinity(0, ALL_CPUS)
