@@ -10,7 +10,7 @@ from pytest_procsemantics.driven.step import Step
 BEGIN = 77  # what the word holds on which a thread begins to wait
 
 
-def waits_on(waiter: Process, cell: int) -> Step:
+def waits_on(waiter: Process, cell: int, flags: int = 0) -> Step:
     """Let a thread wait on the futex at an address, whatever it holds; it waits when this returns.
 
     It begins on a word of its own and is moved by its maker: the kernel counts whom it moved.
@@ -18,6 +18,7 @@ def waits_on(waiter: Process, cell: int) -> Step:
     Args:
         waiter: a thread of its maker's process.
         cell: where it is to wait.
+        flags: of the operation, such as FUTEX_PRIVATE_FLAG.
 
     Raises:
         Unsupported: the target does not count them, though the thread sleeps.
@@ -27,12 +28,12 @@ def waits_on(waiter: Process, cell: int) -> Step:
     """
     begin = waiter.allocate(8)
     waiter.store(begin, BEGIN)
-    step: Step = waiter.post.sys.futex(begin, FUTEX_WAIT, BEGIN)
+    step: Step = waiter.post.sys.futex(begin, FUTEX_WAIT | flags, BEGIN)
     assert waiter.creation
     mover = waiter.creation.process
     try:
         waiter.target.wait_until(
-            lambda: mover.sys.futex(begin, FUTEX_CMP_REQUEUE, 0, 1, cell, BEGIN) == 1,
+            lambda: mover.sys.futex(begin, FUTEX_CMP_REQUEUE | flags, 0, 1, cell, BEGIN) == 1,
             f"{waiter} to wait on a futex",
         )
     except Overdue:
