@@ -72,7 +72,7 @@ SAMPLES: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("mincore", "semctl", "rt_tgsigqueueinfo", "getsockopt", "capset"), (1, 2, 3)),
     **dict.fromkeys(("write", "bind", "connect", "sendto"), (1, b"x")),
     **dict.fromkeys(("pwrite64", "pwrite"), (1, b"x", 0)),
-    **dict.fromkeys(("shmat", "getrandom"), (1,)),
+    **dict.fromkeys(("shmat", "getrandom", "mq_notify"), (1,)),
     **dict.fromkeys(("pselect6", "select"), ({3}, 0)),
     "pidfd_send_signal": (3, 10),
     "setrlimit": (7, (1, 2)),

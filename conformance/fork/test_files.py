@@ -34,7 +34,6 @@ from pytest_procsemantics.driven.constants import (
     LOCK_UN,
     O_APPEND,
     O_CLOEXEC,
-    O_CREAT,
     O_NONBLOCK,
     O_RDWR,
     POLLIN,
@@ -44,6 +43,7 @@ from pytest_procsemantics.driven.constants import (
     SIGRTMIN,
 )
 from pytest_procsemantics.driven.forms.files import Lock
+from pytest_procsemantics.driven.queues import new_queue
 from pytest_procsemantics.driven.step import Step
 from pytest_procsemantics.lies import every_child, in_child, in_library_child, lie, opened
 
@@ -204,17 +204,6 @@ def test_a_lock_of_flock_is_the_childs_too(parent: Process, make: Make) -> None:
 
 
 # --- message queues, asynchronous I/O, notifications ---
-
-
-def new_queue(process: Process) -> int:
-    """A message queue whose name is gone already."""
-    # It stands behind a slash, as the C library passes it: QEMU's emulation looks for that.
-    text = f"/procsem-{process.pid}\0".encode()
-    name = process.allocate(len(text)) + 1
-    process.store(name - 1, text)
-    fd = process.sys.mq_open(name, O_RDWR | O_CREAT)
-    process.sys.mq_unlink(name)
-    return int(fd)
 
 
 def flags_of(process: Process, queue: int) -> int:

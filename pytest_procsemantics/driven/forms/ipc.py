@@ -8,6 +8,7 @@ from typing import NamedTuple
 from pytest_procsemantics.driven import constants as c
 from pytest_procsemantics.driven.call import Call, Out, call, counted
 from pytest_procsemantics.driven.forms.form import both, form, open_flags, path
+from pytest_procsemantics.driven.forms.timers import TimerEvent, sigevent
 
 SEMBUF = struct.Struct("<Hhh")  # number, operation, flags
 SHMID = struct.Struct(
@@ -125,3 +126,11 @@ def mq_open(
     """
     where = name if isinstance(name, int) else path(name)
     return call("mq_open", where, open_flags(machine, flags), mode, MQ_ATTR.pack(most, size))
+
+
+@form("mq_notify")
+def mq_notify(machine: str, queue: int, event: TimerEvent | None = None) -> Call:
+    """Ask to be told of a message in an empty queue, as a timer tells of its time, or ask no more:
+    0. Source: mq_notify(3).
+    """
+    return call("mq_notify", queue, sigevent(event))

@@ -24,8 +24,8 @@ class Timer(NamedTuple):
 
 
 class TimerEvent(NamedTuple):
-    """How a timer tells: SIGEV_SIGNAL, SIGEV_NONE or SIGEV_THREAD_ID, the signal, the thread, and
-    the value that comes with it.
+    """How a timer or a message queue tells: SIGEV_SIGNAL, SIGEV_NONE or SIGEV_THREAD_ID, the
+    signal, the thread, and the value that comes with it.
     """
 
     notify: int
@@ -50,6 +50,13 @@ def parts(seconds: float, unit: int) -> tuple[int, int]:
     """Whole seconds and the rest in `unit` a second; exact for ints."""
     whole, rest = divmod(round(seconds * unit), unit)
     return whole, rest
+
+
+def sigevent(event: TimerEvent | None) -> bytes | None:
+    """A struct sigevent, or a null pointer."""
+    if event is None:
+        return None
+    return SIGEVENT.pack(event.value, event.signal, event.notify, event.thread)
 
 
 def timespec(seconds: float | None) -> bytes | None:
@@ -143,12 +150,7 @@ def alarm(machine: str, seconds: int) -> Call:
 @form("timer_create")
 def timer_create(machine: str, clock: int, event: TimerEvent | None = None) -> Call:
     """Make a POSIX timer, which by default sends SIGALRM: its id. Source: timer_create(2)."""
-    packed = (
-        None
-        if event is None
-        else SIGEVENT.pack(event.value, event.signal, event.notify, event.thread)
-    )
-    return call("timer_create", clock, packed, Out(4), decode=integer)
+    return call("timer_create", clock, sigevent(event), Out(4), decode=integer)
 
 
 @form("timer_settime")
