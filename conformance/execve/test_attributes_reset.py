@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 from pytest_procsemantics import Process, clause
-from pytest_procsemantics.driven import Observer, Out, Target, fails
+from pytest_procsemantics.driven import Observer, Out, Step, Target, fails
 from pytest_procsemantics.driven.constants import (
     AT_FDCWD,
     CLOCK_MONOTONIC,
@@ -24,6 +25,7 @@ from pytest_procsemantics.driven.constants import (
     MAP_SHARED,
     MCL_FUTURE,
     O_CREAT,
+    O_EXCL,
     O_RDWR,
     PR_GET_DUMPABLE,
     PR_GET_KEEPCAPS,
@@ -52,7 +54,7 @@ from pytest_procsemantics.driven.constants import (
     SIGUSR1,
 )
 from pytest_procsemantics.driven.forms import SignalStack, TimerEvent
-from pytest_procsemantics.lies import EXEC_DOES_NOTHING, in_image, leaves_out, lie
+from pytest_procsemantics.lies import EXEC_DOES_NOTHING, Liar, Lie, in_image, leaves_out, lie
 from pytest_procsemantics.requirements import own_namespaces
 
 STACK_SIZE = 1 << 16  # bytes
@@ -138,6 +140,27 @@ def test_message_queue_descriptors_are_closed(parent: Process) -> None:
     parent.execve()
     with fails(EBADF):
         parent.sys.fcntl(queue, F_GETFD)
+
+
+class _LibraryStays(Liar):
+    def exec_step(self, call: str, *args: Any, **kwargs: Any) -> Step:
+        """Leave an image that has the C library."""
+        if self.program is None:
+            return super().exec_step(call, *args, **kwargs)
+        self.tell()
+        return self.ask_call("sched_yield", self.sys.number("sched_yield"), ())
+
+
+@clause("execve.2/named-semaphores-closed")
+@lie(Lie("exec leaves the library's image", _LibraryStays))
+def test_named_semaphores_are_closed(program: Process, observer: Observer) -> None:
+    name = f"/procsem-{program.pid}"
+    semaphore = program.lib.sem_open(name, O_CREAT | O_EXCL, 0o600, 1)
+    program.lib.sem_unlink(name)
+    assert program.lib.sem_trywait(semaphore) == 0
+    assert b"/dev/shm/" in observer.read(f"/proc/{program.pid}/maps")
+    program.execve()
+    assert b"/dev/shm/" not in observer.read(f"/proc/{program.pid}/maps")
 
 
 @clause("execve.2/posix-timers-not-kept")

@@ -8,6 +8,7 @@ from pytest_procsemantics.driven.constants import (
     AT_FDCWD,
     AT_SECURE,
     CAP_NET_RAW,
+    CLONE_FS,
     EBADF,
     EPERM,
     F_GETFD,
@@ -20,12 +21,14 @@ from pytest_procsemantics.driven.constants import (
     PR_SET_PDEATHSIG,
     PTRACE_ATTACH,
     PTRACE_SEIZE,
+    SIGCHLD,
     SIGUSR2,
 )
 from pytest_procsemantics.driven.forms import Ids
 from pytest_procsemantics.lies import (
     EXEC_DOES_NOTHING,
     before_exec,
+    drops,
     exec_given,
     in_image,
     leaves_out,
@@ -104,6 +107,18 @@ def test_a_set_user_id_file_gives_its_owners_uid(parent: Process, target: Target
     becomes_user(parent).execve(path)
     assert parent.sys.getresuid() == Ids(USER, OWNER, OWNER)
     assert parent.initial().auxv.get(AT_SECURE) == 1
+
+
+@clause("clone.2/fs-exec-by-sharer-of-setuid")
+@lie(drops(CLONE_FS))
+def test_a_set_user_id_file_gives_no_uid_to_who_shares_its_place(
+    parent: Process, target: Target
+) -> None:
+    path = agent_of_owner(parent, open_folder(target))
+    sharer = becomes_user(parent).clone(CLONE_FS | SIGCHLD, name="sharer")
+    sharer.execve(path)
+    assert sharer.sys.getresuid() == Ids(USER, USER, USER)
+    assert parent.fork().execve(path).sys.geteuid() == OWNER
 
 
 @clause("execve.2/setgid-changes-egid")

@@ -41,7 +41,7 @@ from pytest_procsemantics.driven.constants import (
     SIGUSR2,
 )
 from pytest_procsemantics.driven.forms.timers import Timer, TimerEvent
-from pytest_procsemantics.lies import allocations, every_child, in_child, lie
+from pytest_procsemantics.lies import HANDLERS_SWAPPED, allocations, every_child, in_child, lie
 
 IS_THREAD = every_child(CLONE_VM | CLONE_SIGHAND | CLONE_THREAD)
 SHARES_HANDLERS = every_child(CLONE_VM | CLONE_SIGHAND | SIGCHLD)
@@ -105,6 +105,26 @@ def test_the_child_has_a_copy_of_the_mask(parent: Process, make: Make) -> None:
 def test_the_parent_death_signal_is_cleared(parent: Process, make: Make) -> None:
     parent.sys.prctl(PR_SET_PDEATHSIG, SIGUSR1)
     assert make(parent).sys.prctl(PR_GET_PDEATHSIG) == 0
+
+
+@clause("fork.2/raise-after-fork-in-handler")
+@lie(HANDLERS_SWAPPED)
+def test_a_raise_is_the_childs_whom_a_handler_forked(program: Process) -> None:
+    lib = program.lib
+    lib.signal(SIGUSR2, lib.handler(3, "_exit", 5))
+    lib.pthread_atfork(0, 0, lib.handler(2, "raise", SIGUSR2))
+    lib.signal(SIGUSR1, lib.handler(1, "fork"))
+    lib.raw("raise", SIGUSR1)
+    ended = program.sys.wait4()
+    assert ended.status == 5 << 8
+    lib.signal(SIGUSR1, lib.handler(4))
+    lib.raw("raise", SIGUSR1)
+    assert [(note.handler, note.tid) for note in lib.notes()] == [
+        (1, program.tid),
+        (2, ended.pid),
+        (3, ended.pid),
+        (4, program.tid),
+    ]
 
 
 # --- timers ---

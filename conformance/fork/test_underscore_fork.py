@@ -121,3 +121,33 @@ def test_the_child_runs_the_exit_handlers(program: Process) -> None:
     child = program.lib._Fork()
     child.lib.exit(0)
     assert [note.tid for note in program.lib.notes()] == [child.own_pid]
+
+
+@clause("_Fork.3/returns-like-fork", "_Fork.3/memory-is-a-copy")
+@lie(function_becomes("_Fork", "vfork", hangs=True))
+def test_it_gives_the_childs_number_and_copies_the_memory(program: Process) -> None:
+    cell = program.allocate(8)
+    program.store(cell, 1)
+    child = program.lib._Fork()
+    assert child.creation
+    assert child.creation.arrives() == child.sys.getpid() != program.own_pid
+    child.store(cell, 2)
+    assert (program.load(cell), child.load(cell)) == (1, 2)
+
+
+@clause("_Fork.3/glibc-keeps-pthread-self-valid")
+@lie(function_does_nothing("pthread_kill"))
+def test_pthread_self_is_the_childs_only_thread(program: Process) -> None:
+    program.lib.signal(SIGUSR2, program.lib.handler(1))
+    thread = program.lib.pthread_create()
+    child = thread.lib._Fork()
+    child.lib.pthread_kill(child.lib.pthread_self(), SIGUSR2)
+    assert [note.tid for note in child.lib.notes()] == [child.own_pid]
+    assert child.lib.gettid() == child.lib.getpid() == child.own_pid
+
+
+@clause("_Fork.3/glibc-registers-robust-list")
+@lie(in_library_child("it has none", lambda child: child.sys.set_robust_list(0, 24)))
+def test_the_child_has_a_robust_list(program: Process) -> None:
+    child = program.lib._Fork()
+    assert child.sys.get_robust_list()[0] != 0

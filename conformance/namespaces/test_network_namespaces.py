@@ -8,16 +8,21 @@ from pytest_procsemantics import Process, Target, clause
 from pytest_procsemantics.driven import Observer, fails
 from pytest_procsemantics.driven.constants import (
     AF_INET,
+    AF_NETLINK,
     AF_UNIX,
     AT_FDCWD,
     CLONE_NEWNET,
     CLONE_NEWUSER,
     EADDRINUSE,
+    EAGAIN,
     ECONNREFUSED,
     ENETUNREACH,
+    ENODEV,
+    MSG_DONTWAIT,
     O_DIRECTORY,
     SIGCHLD,
     SOCK_DGRAM,
+    SOCK_RAW,
     SOCK_STREAM,
 )
 from pytest_procsemantics.driven.forms import abstract_address
@@ -26,6 +31,17 @@ from pytest_procsemantics.requirements import namespace_flags, own_namespaces, p
 
 SAME = drops(CLONE_NEWNET | CLONE_NEWUSER)
 STAYS = leaves_out("unshare")
+# netdevice(7), rtnetlink(7)
+SIOCADDRT, SIOCSIFFLAGS, SIOCSIFNAME, NAME_BYTES = 0x890B, 0x8914, 0x8923, 16
+IFF_UP = b"\1"
+NETLINK_ROUTE, RTMGRP_LINK, RTM_NEWLINK = 0, 1, 16
+ROUTE = struct.Struct(
+    "<8x16s16s16sH30xQ24x"
+)  # struct rtentry: to, by, mask, flags, name of a device
+RTF_UP = 1
+NETWORK = bytes([198, 51, 100, 7])  # for documentation (RFC 5737)
+# What each namespace has where the kernel has it built in.
+BUILT_IN = set(b"erspan0 gre0 gretap0 ip6gre0 ip6_vti0 ip6tnl0 ip_vti0 sit0 tunl0".split())
 TTL = "/proc/sys/net/ipv4/ip_default_ttl"
 
 
@@ -134,3 +150,71 @@ def test_a_mount_of_sysfs_shows_the_namespaces_devices(parent: Process, target: 
     folder = parent.sys.openat(AT_FDCWD, f"{target.folder()}/class/net", O_DIRECTORY)
     names = set(parent.sys.getdents64(folder)) - {b".", b"..", b"bonding_masters"}
     assert names == devices(parent)
+
+
+# --- devices ---
+
+
+def change_device(process: Process, request: int, name: bytes, change: bytes) -> None:
+    """Change a device by a request of netdevice(7)."""
+    socket = process.sys.socket(AF_INET, SOCK_DGRAM, 0)
+    process.sys.ioctl(socket, request, name.ljust(NAME_BYTES, b"\0") + change.ljust(24, b"\0"))
+
+
+def raise_loopback(process: Process) -> None:
+    """Let the loopback device begin to work."""
+    change_device(process, SIOCSIFFLAGS, b"lo", IFF_UP)
+
+
+@clause("network_namespaces.7/devices-isolated")
+@lie(SAME)
+def test_a_device_is_the_namespaces(parent: Process) -> None:
+    own_namespaces(parent, CLONE_NEWNET, root=True)
+    change_device(parent, SIOCSIFNAME, b"lo", b"renamed")
+    member = parent.clone(CLONE_NEWNET | SIGCHLD, name="member")
+    assert b"renamed" in devices(parent)
+    assert b"renamed" not in devices(member)
+    assert devices(member) - BUILT_IN == {b"lo"}
+    with fails(ENODEV):
+        change_device(member, SIOCSIFNAME, b"renamed", b"again")
+
+
+def loopback_route(process: Process) -> bytes:
+    """A struct rtentry: to a network of its own over the loopback device."""
+    name = process.allocate(NAME_BYTES)
+    process.store(name, b"lo\0")
+    family = AF_INET.to_bytes(2, "little")
+    to, mask = (family + bytes(2) + address + bytes(8) for address in (NETWORK, b"\xff" * 4))
+    return ROUTE.pack(to, family, mask, RTF_UP, name)
+
+
+@clause("network_namespaces.7/routes-isolated")
+@lie(SAME)
+def test_a_route_is_the_namespaces(parent: Process) -> None:
+    own_namespaces(parent, CLONE_NEWNET, root=True)
+    raise_loopback(parent)
+    parent.sys.ioctl(parent.sys.socket(AF_INET, SOCK_DGRAM, 0), SIOCADDRT, loopback_route(parent))
+    member = parent.clone(CLONE_NEWNET | SIGCHLD, name="member")
+    raise_loopback(member)
+    assert len(Observer(parent).read("/proc/self/net/route").splitlines()) == 2
+    assert len(Observer(member).read("/proc/self/net/route").splitlines()) == 1
+
+
+def new_listener(process: Process) -> int:
+    """A socket to which is told what happens to devices (rtnetlink(7))."""
+    socket = process.sys.socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)
+    process.sys.bind(socket, struct.pack("<HHII", AF_NETLINK, 0, 0, RTMGRP_LINK))
+    return int(socket)
+
+
+@clause("network_namespaces.7/netlink-events-stay-inside")
+@lie(SAME)
+def test_what_happens_to_a_device_is_told_in_its_namespace(parent: Process) -> None:
+    own_namespaces(parent, CLONE_NEWNET, root=True)
+    member = parent.clone(CLONE_NEWNET | SIGCHLD, name="member")
+    outside, inside = new_listener(parent), new_listener(member)
+    raise_loopback(member.fork())
+    told = member.sys.recvfrom(inside, 4096, MSG_DONTWAIT)
+    assert int.from_bytes(told[4:6], "little") == RTM_NEWLINK
+    with fails(EAGAIN):
+        parent.sys.recvfrom(outside, 4096, MSG_DONTWAIT)

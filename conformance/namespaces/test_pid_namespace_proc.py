@@ -11,21 +11,24 @@ from pytest_procsemantics.driven.constants import (
     AT_FDCWD,
     CLONE_NEWNS,
     CLONE_NEWPID,
+    CLONE_NEWUSER,
+    EAGAIN,
     ENOENT,
     EPERM,
     O_DIRECTORY,
     SIGCHLD,
 )
 from pytest_procsemantics.driven.forms import capability
-from pytest_procsemantics.lies import before_call, leaves_out, lie
+from pytest_procsemantics.lies import before_call, leaves_out, lie, passes
 from pytest_procsemantics.requirements import (
+    become_ordinary,
     lose_capabilities,
     mount_proc,
     own_namespaces,
     private_mounts,
 )
 
-LAST = "/proc/sys/kernel/ns_last_pid"
+LAST, MAX = "/proc/sys/kernel/ns_last_pid", "/proc/sys/kernel/pid_max"
 OLD_MOUNT = leaves_out("mount")
 
 
@@ -132,3 +135,40 @@ def test_to_write_it_takes_one_of_two_capabilities(parent: Process) -> None:
     restore.write_to(LAST, b"199")
     admin.write_to(LAST, b"299")
     assert init.fork().own_pid == 300
+
+
+def init_with_limit(parent: Process, most: bytes) -> Process:
+    """The init of a new pid namespace with its own limit of numbers. Before Linux 6.14 that is the machine's, which
+    nobody may set who is an ordinary user outside.
+    """
+    become_ordinary(parent, owns_its_files=True)
+    private_mounts(parent, CLONE_NEWUSER, root=True)
+    init = parent.clone(CLONE_NEWPID | CLONE_NEWNS | SIGCHLD, name="init")
+    mount_proc(init, "/proc")
+    init.write_to(MAX, most)
+    return init
+
+
+@clause("pid_namespaces.7/pid-max-of-namespace")
+@lie(passes("the limit is higher", "write", 1, lambda data: b"500" if data == b"400" else data))
+def test_no_number_reaches_the_limit_of_the_namespace(parent: Process, observer: Observer) -> None:
+    outside = observer.read(MAX)
+    init = init_with_limit(parent, b"400")
+    init.write_to(LAST, b"398")
+    assert [init.fork().sys.getpid(), init.fork().sys.getpid()] == [399, 300]
+    assert observer.read(MAX) == outside
+
+
+@clause("pid_namespaces.7/pid-max-of-ancestors-binds")
+@lie(passes("the limit is higher", "write", 1, lambda data: b"400" if data == b"301" else data))
+def test_the_limit_of_the_namespace_above_holds_too(parent: Process) -> None:
+    init = init_with_limit(parent, b"301")
+    inner = init.clone(CLONE_NEWPID | SIGCHLD, name="inner")
+    init.write_to(LAST, b"299")
+    last = inner.fork("last")
+    assert last.sys.getpid() == 2
+    with fails(EAGAIN):
+        inner.fork()
+    last.exit()
+    last.wait_for_exit()
+    assert inner.fork().sys.getppid() == 1

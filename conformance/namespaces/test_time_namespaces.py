@@ -139,6 +139,22 @@ def test_a_clock_may_be_behind(parent: Process) -> None:
     assert is_ahead(child, parent, CLOCK_BOOTTIME, -1 - seconds)
 
 
+@clause("time_namespaces.7/vdso-and-system-call-agree")
+@lie(passes("the offset is zero", "write", 1, lambda data: data.replace(b" 86400 ", b" 00000 ")))
+@pytest.mark.parametrize(
+    "clock",
+    [pytest.param(CLOCK_BOOTTIME, id="boot"), pytest.param(CLOCK_MONOTONIC, id="monotonic")],
+)
+def test_the_library_tells_what_the_system_call_tells(program: Process, clock: int) -> None:
+    outside = now(program, clock)
+    own_time(program, b"monotonic %d 0\nboottime %d 0\n" % (DAY, DAY))
+    child = program.lib.fork()
+    before = now(child, clock)
+    seconds, rest = struct.unpack("<qq", child.lib.clock_gettime(clock, Out(16))[1])
+    assert before <= seconds * SECOND + rest <= now(child, clock)
+    assert before >= outside + DAY * SECOND
+
+
 @clause("time_namespaces.7/members-share-values")
 @lie(in_maker("it makes another namespace", lambda maker: maker.sys.unshare(CLONE_NEWTIME)))
 def test_all_members_have_the_same_namespace(parent: Process, observer: Observer) -> None:

@@ -38,7 +38,7 @@ MOST_ARGUMENTS = 6
 # The results of these are addresses, or numbers as long as one. All others give an int.
 LONG = {
     *("dlopen", "fopen", "getenv", "malloc", "opendir", "popen", "pthread_getspecific"),
-    *("pthread_self", "readdir", "signal", "sysconf", "__errno_location"),
+    *("pthread_self", "readdir", "sem_open", "signal", "sysconf", "__errno_location"),
 }
 # These give an error's number, 0 for success; all others -1 with the number in errno.
 ERROR_GIVEN = ("posix_spawn", "pthread_", "pidfd_spawn")
