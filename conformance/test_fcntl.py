@@ -99,7 +99,6 @@ def test_record_locks_are_gone_when_the_end_can_be_waited_for(
     child.post.sys.exit_group(0)
     parent.sys.waitid(P_PID, child.own_pid, WEXITED | WNOWAIT)
     assert parent.sys.fcntl(fd, F_GETLK, WHOLE).type == F_UNLCK
-    assert parent.sys.fcntl(fd, F_OFD_SETLK, WHOLE) == 0
 
 
 @clause("fcntl.2/record-locks-dropped-by-any-close")
@@ -114,7 +113,6 @@ def test_record_locks_are_dropped_by_the_close_of_another_descriptor(
     assert parent.sys.fcntl(fd, F_GETLK, WHOLE).type == F_WRLCK
     child.sys.close(another)
     assert parent.sys.fcntl(fd, F_GETLK, WHOLE).type == F_UNLCK
-    assert parent.sys.fcntl(open_file(parent, target), F_OFD_SETLK, WHOLE) == 0
 
 
 @by_any_copy("fcntl.2/childs-close-keeps-parents-locks")

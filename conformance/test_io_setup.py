@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from pytest_procsemantics import Process, Target, clause
-from pytest_procsemantics.driven import Observer, Out
+from pytest_procsemantics.driven import Out
 from pytest_procsemantics.driven.constants import AT_FDCWD, CLONE_VM, SIGCHLD
 from pytest_procsemantics.lies import before_call, drops, in_child, lie
 
@@ -14,6 +14,7 @@ REQUEST = struct.Struct("<Q8xHhIQQ24x")
 EVENT = struct.Struct("<QQqq")  # what the request had, its address, two results
 READ = 0  # IOCB_CMD_PREAD
 COOKIE = 4711
+RING_HEAD = 32  # bytes of struct aio_ring before its events
 RING = "/[aio] (deleted)"  # the name of the mapping
 
 
@@ -61,11 +62,10 @@ def test_who_shares_the_memory_may_submit(parent: Process, target: Target) -> No
 
 @clause("io_setup.2/ring-mapping-visible-in-child")
 @lie(in_child("it is not mapped", unmaps))
-def test_the_ring_is_in_the_childs_memory(parent: Process, observer: Observer) -> None:
+def test_the_ring_is_in_the_childs_memory(parent: Process) -> None:
     context = new_context(parent)
     child = parent.fork()
-    assert observer.mapping(parent, RING).addresses.start == context
-    assert observer.mapping(child, RING).addresses == observer.mapping(parent, RING).addresses
+    assert child.load_bytes(context, RING_HEAD) == parent.load_bytes(context, RING_HEAD)
 
 
 def ends_its_makers(child: Process) -> None:

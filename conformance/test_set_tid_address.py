@@ -10,7 +10,10 @@ from pytest_procsemantics.driven import Observer
 from pytest_procsemantics.driven.constants import (
     CLONE_CHILD_CLEARTID,
     CLONE_CHILD_SETTID,
+    CLONE_FILES,
+    CLONE_FS,
     CLONE_SIGHAND,
+    CLONE_SYSVSEM,
     CLONE_THREAD,
     CLONE_VM,
     PR_GET_TID_ADDRESS,
@@ -19,7 +22,7 @@ from pytest_procsemantics.driven.constants import (
 from pytest_procsemantics.lies import adds, drops, in_child, leaves_out, lie, reports
 
 UNTOUCHED = 77
-THREAD = CLONE_VM | CLONE_SIGHAND | CLONE_THREAD
+THREAD = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM
 NO_WORD = leaves_out("set_tid_address")
 
 

@@ -98,7 +98,7 @@ def test_sigchld_does_nothing_by_default_and_leaves_a_zombie(
 def test_a_signal_for_the_thread_waits_over_exec(parent: Process, observer: Observer) -> None:
     parent.sys.rt_sigprocmask(SIG_BLOCK, {SIGUSR1})
     parent.sys.tgkill(parent.own_pid, parent.tid, SIGUSR1)
-    before = observer.status(parent)["SigPnd"]
+    before = observer.status_field(parent, "SigPnd")
     parent.execve()
-    assert observer.status(parent)["SigPnd"] == before
+    assert observer.status_field(parent, "SigPnd") == before
     assert int(before, 16) == 1 << SIGUSR1 - 1
