@@ -8,6 +8,7 @@
 
 #include <grp.h>
 #include <limits.h>
+#include <linux/landlock.h>
 #include <sched.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
@@ -257,6 +258,29 @@ static int fifo(void)
 	return gone(run(path) != 100 + EACCES);
 }
 
+/* All that is below the folder, and nothing else, may be run. */
+static void restrict_to_folder(void)
+{
+	struct landlock_ruleset_attr handled = {.handled_access_fs = LANDLOCK_ACCESS_FS_EXECUTE};
+	struct landlock_path_beneath_attr allowed = {LANDLOCK_ACCESS_FS_EXECUTE,
+						     open(folder, O_PATH)};
+	int rules = syscall(SYS_landlock_create_ruleset, &handled, sizeof(handled), 0);
+
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (rules < 0 ||
+	    syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &allowed, 0) ||
+	    syscall(SYS_landlock_restrict_self, rules, 0))
+		fail("landlock");
+}
+
+static int loader_elsewhere(void)
+{
+	new_folder();
+	copy_self();
+	return gone(run_as(restrict_to_folder, path, (char *[]){"x", "again", NULL}) ==
+		    100 + EACCES);
+}
+
 static int relative_by_execveat(void)
 {
 	int status;
@@ -315,6 +339,7 @@ int main(int argc, char **argv)
 		{"no-descriptor-left", no_descriptor_left},
 		{"program-by-descriptor", program_by_descriptor},
 		{"execfn", execfn_is_argv0},
+		{"loader-elsewhere", loader_elsewhere},
 		{"relative-by-execveat", relative_by_execveat},
 		{"program-of-execveat", program_of_execveat},
 		{"registered-interpreter", registered_interpreter},

@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef PTRACE_SEIZE
@@ -155,6 +156,29 @@ static int no_stop_of_traced(void)
 }
 
 /* To a tracer it doesn't matter whether its child is one of clone. */
+/* SIGCHLD is to tell of the stop. */
+static int signal_of_traced(void)
+{
+	const struct timespec longest = {2, 0};
+	siginfo_t info = {0};
+	sigset_t set;
+	pid_t child;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	child = fork();
+	if (!child) {
+		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+		raise(SIGUSR1);
+		_exit(0);
+	}
+	sigtimedwait(&set, &info, &longest);
+	printf("si_code %d, si_pid %d of %d\n", info.si_code, info.si_pid, child);
+	kill(child, SIGKILL);
+	return info.si_code == SI_USER;
+}
+
 static int no_wclone_of_traced(void)
 {
 	struct sigaction action = {.sa_handler = on_alarm};
@@ -381,6 +405,7 @@ int main(int argc, char **argv)
 		{"thread-that-execs", thread_that_execs},
 		{"no-seize", no_seize},
 		{"no-stop-of-traced", no_stop_of_traced},
+		{"signal-of-traced", signal_of_traced},
 		{"no-wclone-of-traced", no_wclone_of_traced},
 		{"root-in-proc", root_in_proc},
 		{"root-after-exec", root_after_exec},

@@ -12,10 +12,12 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/sem.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -100,6 +102,44 @@ static int nocldwait_is_dropped(void)
 	if (!child)
 		_exit(0);
 	return waitpid(child, NULL, 0) == child;
+}
+
+static volatile sig_atomic_t told;
+
+static void on_child(int signal)
+{
+	(void)signal;
+	told++;
+}
+
+/* With SA_NOCLDSTOP a child's stop should not be told. */
+static int nocldstop_is_dropped(void)
+{
+	struct sigaction action = {.sa_handler = on_child, .sa_flags = SA_NOCLDSTOP | SA_RESTART};
+	pid_t child;
+	int seen;
+
+	sigaction(SIGCHLD, &action, NULL);
+	child = fork();
+	if (!child)
+		for (;;)
+			pause();
+	kill(child, SIGSTOP);
+	waitpid(child, NULL, WUNTRACED);
+	seen = told;
+	kill(child, SIGKILL);
+	return seen == 1;
+}
+
+/* For x86_64: the machine of a process with 32 bits is i686. */
+static int machine_stays(void)
+{
+	struct utsname name;
+
+	if (personality(PER_LINUX32) < 0 || uname(&name))
+		fail("personality");
+	printf("%s\n", name.machine);
+	return strcmp(name.machine, "i686") != 0;
 }
 
 static int no_sub_reaper(void)
@@ -220,6 +260,8 @@ int main(int argc, char **argv)
 		{"faults-of-its-own", has_faults_of_its_own},
 		{"advice-on-fork", advice_on_fork_is_ignored},
 		{"nocldwait", nocldwait_is_dropped},
+		{"nocldstop", nocldstop_is_dropped},
+		{"machine-of-32-bits", machine_stays},
 		{"sub-reaper", no_sub_reaper},
 		{"thp-disable", no_thp_disable},
 		{"ptrace", no_ptrace},
