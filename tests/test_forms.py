@@ -441,6 +441,19 @@ def test_alarm_gives_whole_seconds(way: Any) -> None:
         here("setitimer", c.ITIMER_REAL, *kept)
 
 
+def test_a_message_queue_tells_one_process() -> None:
+    name = f"procsem-{os.getpid()}".encode()
+    queue = do(call("mq_open", name, os.O_RDWR | os.O_CREAT, 0o600, 0))
+    do(call("mq_unlink", name))
+    try:
+        assert here("mq_notify", queue, TimerEvent(c.SIGEV_NONE)) == 0
+        with pytest.raises(OSError, match="busy"):
+            here("mq_notify", queue, TimerEvent(c.SIGEV_NONE))
+        assert here("mq_notify", queue) == 0
+    finally:
+        os.close(queue)
+
+
 def test_posix_timers() -> None:
     timer = here("timer_create", c.CLOCK_MONOTONIC, TimerEvent(c.SIGEV_NONE))
     assert here("timer_settime", timer, 100, 0.25) == Timer(0, 0)

@@ -98,6 +98,13 @@ def test_children_belong_to_functions(program: Process) -> None:
     assert program.lib.fork().sys.getppid() == program.pid
 
 
+def test_a_child_may_be_made_past_the_library(program: Process) -> None:
+    child = program.lib.raw_clone()
+    assert child.lib.getppid() == program.own_pid
+    child.lib.exit(3)
+    assert child.wait_for_exit() == Exit(3)
+
+
 def test_a_spawn_that_fails_leaves_its_slot_and_no_welcome(program: Process) -> None:
     for _ in range(40):
         with fails(ENOENT):
