@@ -27,7 +27,12 @@ from pytest_procsemantics.lies import (
     leaves_out,
     lie,
 )
-from pytest_procsemantics.requirements import at_the_limit, become_ordinary, own_namespaces
+from pytest_procsemantics.requirements import (
+    at_the_limit,
+    become_ordinary,
+    expect_user_0_outside,
+    own_namespaces,
+)
 
 SOMEBODY = 48158  # a user who runs nothing else
 
@@ -116,6 +121,7 @@ def test_the_limit_does_not_hold_for_the_privileged(parent: Process) -> None:
 @clause("getrlimit.2/nproc-not-for-real-uid-zero")
 @lie(before_call("capset", "it is an ordinary user", become_ordinary))
 def test_the_limit_does_not_hold_for_user_0(parent: Process) -> None:
+    expect_user_0_outside(parent)
     limit_processes(parent, 0)
     parent.sys.capset(0, 0, 0)
     assert parent.fork().sys.getppid() == parent.own_pid

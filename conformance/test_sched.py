@@ -32,7 +32,7 @@ from pytest_procsemantics.lies import (
     lie,
     passes,
 )
-from pytest_procsemantics.requirements import lose_capabilities
+from pytest_procsemantics.requirements import become_nicer, lose_capabilities
 
 ALL_CPUS = range(8192)
 MILLISECOND = 10**6  # nanoseconds
@@ -62,17 +62,15 @@ def has(process: Process) -> tuple[int, int]:
 @by_any_copy("sched.7/policy-and-parameters-inherited")
 @lie(in_child("it is nicer", is_nicer))
 @pytest.mark.parametrize(
-    ("policy", "nice"),
+    "policy",
     [
-        pytest.param(SCHED_BATCH, 5, id="batch"),
-        pytest.param(SCHED_IDLE, 0, id="idle"),
-        pytest.param(SCHED_OTHER, 7, id="other"),
+        pytest.param(SCHED_BATCH, id="batch"),
+        pytest.param(SCHED_IDLE, id="idle"),
+        pytest.param(SCHED_OTHER, id="other"),
     ],
 )
-def test_policy_and_niceness_are_inherited(
-    parent: Process, make: Make, policy: int, nice: int
-) -> None:
-    parent.sys.setpriority(PRIO_PROCESS, 0, nice)
+def test_policy_and_niceness_are_inherited(parent: Process, make: Make, policy: int) -> None:
+    nice = become_nicer(parent)
     parent.sys.sched_setscheduler(0, policy)
     assert has(make(parent)) == has(parent) == (policy, nice)
 
@@ -80,10 +78,10 @@ def test_policy_and_niceness_are_inherited(
 @clause("sched.7/policy-kept-over-exec")
 @lie(in_image("it is nicer", is_nicer))
 def test_policy_and_niceness_stay_over_exec(parent: Process) -> None:
-    parent.sys.setpriority(PRIO_PROCESS, 0, 5)
+    nice = become_nicer(parent)
     parent.sys.sched_setscheduler(0, SCHED_BATCH)
     parent.execve()
-    assert has(parent) == (SCHED_BATCH, 5)
+    assert has(parent) == (SCHED_BATCH, nice)
 
 
 @by_any_copy("sched.7/slice-inherited")
@@ -123,10 +121,11 @@ def test_with_the_flag_a_negative_niceness_is_not_inherited(parent: Process, mak
 @by_any_copy("sched.7/reset-on-fork-positive-nice-stays")
 @lie(in_child("it is nicer", is_nicer))
 def test_with_the_flag_a_positive_niceness_is_inherited(parent: Process, make: Make) -> None:
-    parent.sys.setpriority(PRIO_PROCESS, 0, 5)
+    nice = max(1, become_nicer(parent))
+    parent.sys.setpriority(PRIO_PROCESS, 0, nice)
     parent.sys.sched_setscheduler(0, SCHED_OTHER | SCHED_RESET_ON_FORK)
     child = make(parent)
-    assert (parent.sys.getpriority(), child.sys.getpriority()) == (5, 5)
+    assert (parent.sys.getpriority(), child.sys.getpriority()) == (nice, nice)
 
 
 @by_any_copy("sched.7/reset-on-fork-batch-and-idle-stay")

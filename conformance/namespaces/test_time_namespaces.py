@@ -147,7 +147,7 @@ def test_a_clock_may_be_behind(parent: Process) -> None:
 )
 def test_the_library_tells_what_the_system_call_tells(program: Process, clock: int) -> None:
     outside = now(program, clock)
-    own_time(program, b"monotonic %d 0\nboottime %d 0\n" % (DAY, DAY))
+    own_time(program, monotonic=DAY, boottime=DAY)
     child = program.lib.fork()
     before = now(child, clock)
     seconds, rest = struct.unpack("<qq", child.lib.clock_gettime(clock, Out(16))[1])

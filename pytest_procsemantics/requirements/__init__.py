@@ -34,6 +34,9 @@ from pytest_procsemantics.requirements.surroundings import (
     expect_new_privileges as expect_new_privileges,
 )
 from pytest_procsemantics.requirements.surroundings import expect_own_id_map as expect_own_id_map
+from pytest_procsemantics.requirements.surroundings import (
+    expect_user_0_outside as expect_user_0_outside,
+)
 from pytest_procsemantics.requirements.surroundings import lose_capabilities as lose_capabilities
 from pytest_procsemantics.requirements.surroundings import mount_proc as mount_proc
 from pytest_procsemantics.requirements.surroundings import namespace_flags as namespace_flags

@@ -175,6 +175,16 @@ def expect_end_as_another(process: Process) -> None:
         raise Unsupported("cap:KILL (to end a process of another user)")
 
 
+def expect_user_0_outside(process: Process) -> None:
+    """Go on only where user 0 is user 0 of the namespace above, too.
+
+    Raises:
+        Unsupported: it is another one there.
+    """
+    if not _is_user_0_outside(process):
+        raise Unsupported("user 0 outside (it is another user there)")
+
+
 def become_nicer(process: Process) -> int:
     """Raise a process's nice value by one; another one above it is left.
 
