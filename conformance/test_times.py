@@ -25,6 +25,7 @@ from pytest_procsemantics.lies import (
 )
 
 BURNT = 0.045  # seconds: four ticks and more
+A_LITTLE = 0.001  # seconds
 TICK = 0.01  # seconds, of what times(2) counts in
 
 VANISHES = in_maker(
@@ -77,10 +78,10 @@ def test_times_of_grandchildren_whom_nobody_awaited_are_not_added(parent: Proces
 @lie(VANISHES)
 def test_the_clock_of_a_zombie_can_be_read(parent: Process, observer: Observer) -> None:
     child = parent.fork()
-    child.burn(BURNT)
+    child.burn(A_LITTLE)
     child.exit()
     observer.wait_for_state(child, "Z")
-    assert parent.sys.clock_gettime(clock_of(child.own_pid)) >= BURNT
+    assert parent.sys.clock_gettime(clock_of(child.own_pid)) >= A_LITTLE
 
 
 def clock_by_library(program: Process, child: Process) -> int:
@@ -95,7 +96,7 @@ def test_the_clock_of_a_child_goes_when_the_child_runs(program: Process) -> None
     child = program.lib.fork()
     clock = clock_by_library(program, child)
     before = program.sys.clock_gettime(clock)
-    child.burn(0.001)
+    child.burn(A_LITTLE)
     assert program.sys.clock_gettime(clock) > before
     program.sys.kill(child.own_pid, SIGSTOP)
     program.sys.waitid(P_PID, child.own_pid, WSTOPPED)
