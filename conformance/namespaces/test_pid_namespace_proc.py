@@ -144,6 +144,7 @@ def init_with_limit(parent: Process, most: bytes) -> Process:
     become_ordinary(parent, owns_its_files=True)
     private_mounts(parent, CLONE_NEWUSER, root=True)
     init = parent.clone(CLONE_NEWPID | CLONE_NEWNS | SIGCHLD, name="init")
+    assert init.sys.getpid() == 1
     mount_proc(init, "/proc")
     init.write_to(MAX, most)
     return init
