@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from pytest_procsemantics.driven.step import Step
 
 # What native/frames.h has as struct act and note.
-ACT = struct.Struct("<Q2q")
+ACT = struct.Struct("<Q3q")
 NOTE = struct.Struct("<IIqq")
+ACT_ARGUMENTS = 3
 HANDLERS = 8
 NOTES = 1024
 
@@ -38,7 +39,8 @@ MOST_ARGUMENTS = 6
 # The results of these are addresses, or numbers as long as one. All others give an int.
 LONG = {
     *("dlopen", "fopen", "getenv", "malloc", "opendir", "popen", "pthread_getspecific"),
-    *("pthread_self", "readdir", "sem_open", "signal", "sysconf", "__errno_location"),
+    *("pthread_self", "readdir", "sem_open", "signal", "sysconf", "thread_local_location"),
+    "__errno_location",
 }
 # These give an error's number, 0 for success; all others -1 with the number in errno.
 ERROR_GIVEN = ("posix_spawn", "pthread_", "pidfd_spawn")
@@ -56,8 +58,15 @@ POSIX_SPAWN_SETSCHEDPARAM = 0x10
 POSIX_SPAWN_SETSCHEDULER = 0x20
 POSIX_SPAWN_USEVFORK = 0x40
 POSIX_SPAWN_SETSID = 0x80
+PTHREAD_CREATE_JOINABLE = 0
 PTHREAD_CREATE_DETACHED = 1
+PTHREAD_INHERIT_SCHED = 0
+PTHREAD_EXPLICIT_SCHED = 1
+PTHREAD_SCOPE_SYSTEM = 0
+PTHREAD_ATTR_NO_SIGMASK_NP = -1
 PTHREAD_CANCEL_DISABLE = 1
+PTHREAD_CANCEL_DEFERRED = 0
+PTHREAD_CANCEL_ASYNCHRONOUS = 1
 PTHREAD_CANCELED = (1 << 64) - 1
 SIGSET = 128  # bytes of a sigset_t
 
@@ -136,6 +145,19 @@ class Library:
         return self._process.ask(
             wire.Request.FUNCTION, "return", (value,), (value,), number=wire.OwnFunction.LEAVE_LOOP
         )
+
+    def pthread_cleanup_push(self, handler: int, value: int = 0) -> Any:
+        """Push a clean-up handler, which gets the value. `leave` pops all, and runs none."""
+        asked = self.actual(Function("pthread_cleanup_push", (handler, value)))
+        words = [arg for arg in asked.args if isinstance(arg, int)]
+        step = self._process.ask(
+            wire.Request.FUNCTION,
+            asked.name,
+            (handler, value),
+            words,
+            number=wire.OwnFunction.PUSH_CLEANUP,
+        )
+        return step.arrives() if self._waits else step
 
     # --- what makes processes and threads ---
 
@@ -259,11 +281,11 @@ class Library:
         Args:
             number: 0 to 7.
             then: a function of the C library that it calls when it has noted.
-            args: at most two, for that function.
+            args: at most three, for that function.
         """
         program = self._program
         if then:
-            act = ACT.pack(self.symbol(then), *args, *UNUSED[2 - len(args)])
+            act = ACT.pack(self.symbol(then), *args, *UNUSED[ACT_ARGUMENTS - len(args)])
             self._process.store(program.acts + number * ACT.size, act)
         return self._process.load(program.handlers + number * WORD)
 

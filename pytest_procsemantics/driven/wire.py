@@ -39,6 +39,7 @@ class OwnFunction(IntEnum):
 
     LEAVE_LOOP = 0
     TELL_TABLE = 1
+    PUSH_CLEANUP = 2
 
 
 class HubRequest(IntEnum):

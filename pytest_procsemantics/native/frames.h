@@ -39,8 +39,9 @@ enum request_kind {
 
 /* Numbers that are no address. */
 enum own_function {
-	LEAVE_LOOP, /* the loop returns args[0] to whom it was called by; no answer */
-	TELL_TABLE, /* struct table into the first bytes of data */
+	LEAVE_LOOP,   /* the loop returns args[0] to whom it was called by; no answer */
+	TELL_TABLE,   /* struct table into the first bytes of data */
+	PUSH_CLEANUP, /* the loop goes on where a clean-up handler is pushed: args[0] of args[1] */
 };
 
 /* What the driver must know of an image of library.c; its addresses differ from image to image. */
@@ -61,7 +62,7 @@ struct table {
 /* What a handler does when it has noted its call; function 0: nothing. */
 struct act {
 	uint64_t function;
-	int64_t args[2];
+	int64_t args[3];
 };
 
 struct note {

@@ -29,6 +29,7 @@ typedef long function(long, ...);
 static char rooms[SLOTS + 1][PACKET_LIMIT] __attribute__((aligned(16)));
 static struct act acts[HANDLERS];
 static struct notes *notes;
+static _Thread_local long thread_local_variable = 5;
 
 static long serve(uint32_t slot);
 
@@ -43,7 +44,7 @@ static void note(uint32_t handler, long first, long second)
 		notes->notes[place] =
 			(struct note){handler, (uint32_t)syscall(SYS_gettid), {first, second}};
 	if (act->function)
-		((function *)act->function)(act->args[0], act->args[1]);
+		((function *)act->function)(act->args[0], act->args[1], act->args[2]);
 }
 
 #define HANDLER(number)                                       \
@@ -180,8 +181,14 @@ static void *begin_thread(void *slot)
 	return (void *)serve((uint32_t)(uintptr_t)slot);
 }
 
-/* The address of a function or variable of the library, 0: there is none. glibc links these three
- * into each program, so no look-up finds them. */
+/* A function of this program's own that is called by name as one of the library's. */
+static void *thread_local_location(void)
+{
+	return &thread_local_variable;
+}
+
+/* The address of a function or variable of the library, 0: there is none. glibc links the first
+ * three into each program, so no look-up finds them. */
 static void *lookup(void *unused, const char *name)
 {
 	(void)unused;
@@ -191,6 +198,8 @@ static void *lookup(void *unused, const char *name)
 		return at_quick_exit;
 	if (!strcmp(name, "pthread_atfork"))
 		return pthread_atfork;
+	if (!strcmp(name, "thread_local_location"))
+		return thread_local_location;
 	return dlsym(RTLD_DEFAULT, name);
 }
 
@@ -205,6 +214,19 @@ static void tell_table(struct table *table)
 		.acts = (uint64_t)acts,
 		.notes = (uint64_t)notes,
 	};
+}
+
+/* pthread_cleanup_push and pthread_cleanup_pop are the two ends of one block, so what comes between
+ * is a loop of its own. */
+static __attribute__((noinline)) long serve_with_cleanup(uint32_t slot, void (*handler)(void *),
+							 void *value)
+{
+	long result;
+
+	pthread_cleanup_push(handler, value);
+	result = serve(slot);
+	pthread_cleanup_pop(0);
+	return result;
 }
 
 static long serve(uint32_t slot)
@@ -255,6 +277,14 @@ static long serve(uint32_t slot)
 				tell_table((struct table *)request->data);
 				result = 0;
 				break;
+			}
+			if (request->number == PUSH_CLEANUP) {
+				void (*handler)(void *) = (void (*)(void *))args[0];
+				void *value = (void *)args[1];
+
+				answer->serial = serial;
+				send_up(answer, slot, ANSWER, 0, 0);
+				return serve_with_cleanup(slot, handler, value);
 			}
 			/* Its own slot: the function is to lead to an image that takes it. */
 			int is_exec = request->child == slot;

@@ -147,6 +147,30 @@ def test_handlers_note_who_ran_them(program: Process) -> None:
     ]
 
 
+def test_a_handler_passes_three_arguments_on(program: Process) -> None:
+    memory = program.allocate(8)
+    program.lib.signal(SIGUSR1, program.lib.handler(3, "memset", memory, 0x61, 2))
+    program.sys.kill(program.pid, SIGUSR1)
+    assert program.load_bytes(memory, 3) == b"aa\0"
+
+
+def test_a_cleanup_handler_runs_where_a_thread_ends_within_it(program: Process) -> None:
+    ending, leaving = program.lib.pthread_create(), program.lib.pthread_create()
+    ending.lib.pthread_cleanup_push(program.lib.handler(1), 7)
+    leaving.lib.pthread_cleanup_push(program.lib.handler(2), 8)
+    leaving.lib.leave(5)
+    assert program.lib.pthread_join(leaving.creation.arrives(), Out(8)) == (0, b"\5" + bytes(7))
+    ending.lib.pthread_exit(0)
+    assert [(note.handler, note.args[0]) for note in program.lib.notes()] == [(1, 7)]
+
+
+def test_each_thread_has_a_variable_of_its_own(program: Process) -> None:
+    mine, thread = program.lib.thread_local_location(), program.lib.pthread_create()
+    program.store(mine, 6)
+    assert thread.load(thread.lib.thread_local_location()) == 5
+    assert thread.load(mine) == 6
+
+
 def test_without_a_compiler_it_is_unsupported(
     target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
