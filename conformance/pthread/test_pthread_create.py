@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 from pytest_procsemantics import Process, Target, clause
-from pytest_procsemantics.driven import Exit, Out, fails
+from pytest_procsemantics.driven import Exit, Observer, Out, fails
 from pytest_procsemantics.driven.constants import (
     AT_FDCWD,
+    CLOCK_MONOTONIC,
+    CLOCK_THREAD_CPUTIME_ID,
+    CLONE_NEWUSER,
     EAGAIN,
     EBADF,
     EINVAL,
     ENOTSUP,
+    ENXIO,
+    F_SETLK,
+    F_WRLCK,
+    ITIMER_REAL,
+    O_CREAT,
     O_RDONLY,
+    O_RDWR,
     PR_SET_NAME,
     PRIO_PROCESS,
     RLIMIT_AS,
     RLIMIT_CORE,
+    SCHED_FIFO,
+    SCHED_OTHER,
     SIG_BLOCK,
     SIG_IGN,
+    SIGEV_NONE,
     SIGUSR1,
     SIGUSR2,
 )
+from pytest_procsemantics.driven.forms.files import Lock
 from pytest_procsemantics.driven.forms.signals import SignalStack
+from pytest_procsemantics.driven.forms.timers import Timer, TimerEvent
 from pytest_procsemantics.driven.library import (
+    PTHREAD_CANCEL_ASYNCHRONOUS,
+    PTHREAD_CANCEL_DEFERRED,
     PTHREAD_CANCEL_DISABLE,
     PTHREAD_CANCELED,
     PTHREAD_CREATE_DETACHED,
@@ -29,18 +45,31 @@ from pytest_procsemantics.driven.library import (
 from pytest_procsemantics.lies import (
     HANDLERS_SWAPPED,
     THREAD_IS_A_CHILD,
+    before_function,
     by_maker_too,
     function_becomes,
     function_does_nothing,
     function_given,
     function_reports,
     in_library_child,
+    leaves_out,
     lie,
     returns_otherwise,
 )
-from pytest_procsemantics.requirements import become_nicer
+from pytest_procsemantics.requirements import (
+    at_the_limit,
+    become_nicer,
+    lose_capabilities,
+    own_namespaces,
+)
 
 SS_DISABLE = 2  # <signal.h>
+RTLD_NOW, RTLD_GLOBAL = 2, 0x100  # <dlfcn.h>
+TO_NEAREST = 0  # <fenv.h>
+FE_UPWARD = {"aarch64": 0x400000, "riscv64": 3, "x86_64": 0x800}
+WHOLE = Lock(F_WRLCK)
+ALL_CPUS = range(8192)
+BURNT = 0.025  # seconds: more than a tick of each of the clocks that times(2) reads
 KEPT, NOBODY = -1, 65534
 PROCESS_SCOPE = 1
 UNKNOWN = 99
@@ -164,11 +193,83 @@ def with_signal_stack(process: Process) -> None:
     process.sys.sigaltstack(SignalStack(process.allocate(1 << 16), 0, 1 << 16))
 
 
+@clause("pthread_create.3/floating-point-environment-inherited")
+@lie(in_library_child("it rounds to the nearest", lambda one: one.lib.fesetround(TO_NEAREST)))
+def test_the_way_of_rounding_is_inherited(program: Process, target: Target) -> None:
+    upward = FE_UPWARD[target.machine]
+    program.lib.dlopen("libm.so.6", RTLD_NOW | RTLD_GLOBAL)
+    program.lib.fesetround(upward)
+    thread = program.lib.pthread_create()
+    assert thread.lib.fegetround() == upward
+    thread.lib.fesetround(TO_NEAREST)
+    assert program.lib.fegetround() == upward
+
+
+@clause("pthread_create.3/cpu-clock-starts-at-zero")
+@lie(in_library_child("it has run already", lambda one: one.burn(BURNT)))
+def test_the_processor_clock_of_a_thread_starts_at_zero(program: Process) -> None:
+    program.burn(BURNT)
+    assert program.sys.clock_gettime(CLOCK_THREAD_CPUTIME_ID) >= BURNT
+    assert program.lib.pthread_create().sys.clock_gettime(CLOCK_THREAD_CPUTIME_ID) < BURNT
+
+
+@clause("pthread_create.3/capabilities-are-copied")
+@lie(
+    in_library_child("it has none", lambda one: one.sys.capset(0, 0, 0)),
+    by_maker_too("capset"),
+)
+def test_capabilities_are_copied(program: Process) -> None:
+    own_namespaces(program, CLONE_NEWUSER)
+    lose_capabilities(program, "CHOWN")
+    kept = program.sys.capget()
+    thread = program.lib.pthread_create()
+    assert thread.sys.capget() == kept
+    assert kept.effective
+    thread.sys.capset(0, 0, 0)
+    assert program.sys.capget() == kept
+
+
+@clause("pthread_create.3/affinity-is-copied")
+@lie(
+    in_library_child("it is all", lambda one: one.sys.sched_setaffinity(0, ALL_CPUS)),
+    by_maker_too("sched_setaffinity"),
+)
+def test_the_processors_are_copied(program: Process) -> None:
+    program.sys.sched_setaffinity(0, ALL_CPUS)
+    first, *others = sorted(program.sys.sched_getaffinity())
+    program.sys.sched_setaffinity(0, {first})
+    thread = program.lib.pthread_create()
+    assert thread.sys.sched_getaffinity() == {first}
+    thread.sys.sched_setaffinity(0, others)
+    assert program.sys.sched_getaffinity() == {first}
+
+
 @clause("pthread_create.3/alternate-stack-not-inherited")
 @lie(in_library_child("there is one", with_signal_stack))
 def test_the_alternate_signal_stack_is_not_inherited(program: Process) -> None:
     with_signal_stack(program)
     assert program.lib.pthread_create().sys.sigaltstack().flags == SS_DISABLE
+
+
+@clause("pthread_create.3/own-alternate-stack")
+@lie(by_maker_too("sigaltstack"))
+def test_a_later_alternate_signal_stack_is_the_threads_own(program: Process) -> None:
+    with_signal_stack(program.lib.pthread_create())
+    assert program.sys.sigaltstack().flags == SS_DISABLE
+
+
+@clause("pthread_create.3/cancel-deferred-by-default")
+@lie(
+    in_library_child(
+        "it is at once",
+        lambda thread: thread.lib.pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, 0),
+    )
+)
+def test_the_cancellation_of_a_new_thread_is_deferred(program: Process) -> None:
+    program.lib.pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, 0)
+    thread = program.lib.pthread_create()
+    _, before = thread.lib.pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, Out(4))
+    assert int.from_bytes(before, "little") == PTHREAD_CANCEL_DEFERRED
 
 
 @clause("pthread_create.3/cancel-enabled-by-default")
@@ -202,6 +303,17 @@ def test_thread_specific_data_starts_null(program: Process) -> None:
     program.lib.pthread_setspecific(key[0], 5)
     assert program.lib.pthread_create().lib.pthread_getspecific(key[0]) == 0
     assert program.lib.pthread_getspecific(key[0]) == 5
+
+
+@clause("pthread_create.3/own-thread-local-storage")
+@lie(THREAD_IS_A_CHILD)
+def test_a_thread_local_variable_starts_with_its_initial_value(program: Process) -> None:
+    mine = program.lib.thread_local_location()
+    initial = program.load(mine)
+    program.store(mine, initial + 1)
+    thread = program.lib.pthread_create()
+    assert thread.load(thread.lib.thread_local_location()) == initial
+    assert thread.load(mine) == initial + 1
 
 
 @clause("pthread_create.3/memory-is-shared")
@@ -250,6 +362,58 @@ def test_resource_limits_are_shared(program: Process) -> None:
     assert program.sys.getrlimit(RLIMIT_CORE) == (0, 0)
 
 
+@clause("pthread_create.3/shares-record-locks")
+@lie(THREAD_IS_A_CHILD)
+def test_a_record_lock_is_the_processs(program: Process, target: Target) -> None:
+    thread, other = program.lib.pthread_create(), program.lib.fork("other")
+    fd = program.sys.openat(AT_FDCWD, f"{target.folder()}/file", O_RDWR | O_CREAT, 0o600)
+    its = other.sys.openat(AT_FDCWD, f"{target.folder()}/file", O_RDWR)
+    program.sys.fcntl(fd, F_SETLK, WHOLE)
+    assert thread.sys.fcntl(fd, F_SETLK, WHOLE) == 0
+    with fails(EAGAIN):
+        other.sys.fcntl(its, F_SETLK, WHOLE)
+
+
+@clause("pthread_create.3/shares-interval-timers")
+@lie(THREAD_IS_A_CHILD)
+def test_interval_timers_are_shared(program: Process) -> None:
+    program.lib.pthread_create().sys.setitimer(ITIMER_REAL, 1000)
+    assert program.sys.getitimer(ITIMER_REAL).value > 0
+
+
+@clause("pthread_create.3/shares-posix-timers")
+@lie(THREAD_IS_A_CHILD)
+def test_timers_of_timer_create_are_shared(program: Process) -> None:
+    thread = program.lib.pthread_create()
+    timer = thread.sys.timer_create(CLOCK_MONOTONIC, TimerEvent(SIGEV_NONE))
+    assert program.sys.timer_gettime(timer) == Timer(0)
+
+
+@clause("pthread_create.3/shares-usage-counts")
+@lie(THREAD_IS_A_CHILD)
+def test_the_use_of_the_processor_is_counted_for_the_process(program: Process) -> None:
+    before = program.sys.times()
+    thread = program.lib.pthread_create()
+    thread.burn(BURNT)
+    thread.lib.pthread_exit(0)
+    after, usage = program.sys.times(), program.sys.getrusage()
+    assert after.user + after.system > before.user + before.system
+    assert usage.utime + usage.stime >= BURNT
+
+
+@clause("pthread_create.3/shares-controlling-terminal")
+@lie(THREAD_IS_A_CHILD)
+def test_the_controlling_terminal_is_shared(program: Process) -> None:
+    child = program.lib.fork()
+    terminal = program.new_terminal()
+    thread = child.lib.pthread_create()
+    child.sys.setsid()
+    with fails(ENXIO):
+        child.sys.openat(AT_FDCWD, "/dev/tty", O_RDWR)
+    thread.sys.openat(AT_FDCWD, terminal, O_RDWR)
+    assert child.sys.openat(AT_FDCWD, "/dev/tty", O_RDWR) > 0
+
+
 @clause("pthread_create.3/shares-group-and-session")
 @lie(THREAD_IS_A_CHILD)
 def test_group_and_session_are_shared(program: Process) -> None:
@@ -281,6 +445,22 @@ def test_a_later_nice_value_is_the_threads_own(program: Process) -> None:
     assert program.sys.getpriority() == nice
 
 
+@clause("pthread_create.3/own-scheduling")
+@lie(
+    before_function(
+        "it is the maker's too",
+        "pthread_setschedparam",
+        lambda p: p.sys.sched_setscheduler(0, SCHED_FIFO, 5),
+    )
+)
+def test_a_later_policy_is_the_threads_own(program: Process) -> None:
+    thread = program.lib.pthread_create()
+    priority = (5).to_bytes(4, "little")
+    program.lib.pthread_setschedparam(thread.creation.arrives(), SCHED_FIFO, priority)
+    assert thread.sys.sched_getscheduler(0) == SCHED_FIFO
+    assert program.sys.sched_getscheduler(0) == SCHED_OTHER
+
+
 @clause("pthread_create.3/name-is-inherited")
 @lie(in_library_child("another name", lambda thread: thread.sys.prctl(PR_SET_NAME, b"other")))
 def test_the_name_is_inherited(program: Process) -> None:
@@ -309,6 +489,35 @@ def test_a_detached_thread_cannot_be_joined(program: Process) -> None:
     thread = program.lib.pthread_create(attributes)
     with fails(EINVAL):
         joined(program, thread)
+
+
+@clause("pthread_create.3/resources-kept-until-joined")
+@lie(
+    before_function(
+        "it detaches itself",
+        "pthread_exit",
+        lambda thread: thread.lib.pthread_detach(thread.lib.pthread_self()),
+    )
+)
+def test_the_stack_of_an_ended_thread_stays_until_it_is_joined(
+    program: Process, observer: Observer
+) -> None:
+    thread = program.lib.pthread_create()
+    thread.lib.pthread_exit(7)
+    observer.wait_until_gone(thread)
+    assert program.load_bytes(thread.stack_pointer, 1)
+    assert joined(program, thread) == 7
+
+
+@clause("pthread_create.3/eagain-rlimit-nproc")
+@lie(leaves_out("prlimit64"))
+def test_a_thread_beyond_the_limit_of_processes_is_refused(
+    program: Process, observer: Observer
+) -> None:
+    with at_the_limit(program), fails(EAGAIN):
+        program.lib.pthread_create()
+    assert observer.threads(program) == 1
+    assert program.lib.pthread_create().sys.getpid() == program.own_pid
 
 
 @clause("pthread_create.3/eagain-no-memory")
