@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pytest_procsemantics import Process, clause
-from pytest_procsemantics.driven import fails
-from pytest_procsemantics.driven.constants import EAGAIN
+from pytest_procsemantics.driven import Observer, fails
+from pytest_procsemantics.driven.constants import EAGAIN, EBUSY, SIG_BLOCK, SIGUSR1, SIGUSR2
+from pytest_procsemantics.driven.library import SIGSET, sigset
 from pytest_procsemantics.driven.library_start import start_library
 from pytest_procsemantics.lies import (
     HANDLERS_SWAPPED,
@@ -12,6 +13,7 @@ from pytest_procsemantics.lies import (
     function_becomes,
     function_does_nothing,
     function_given,
+    leaves_out,
     lie,
 )
 from pytest_procsemantics.requirements import at_the_limit
@@ -129,6 +131,32 @@ def test_handlers_are_inherited(program: Process) -> None:
     assert ran(program, CHILD) == [youngest.pid]
 
 
+@clause("pthread_atfork.3/registered-during-fork-runs-at-next")
+@lie(before_function("they are there already", "fork", lambda p: register(p, 2, 3, 4)))
+def test_what_a_handler_registers_runs_at_the_next_fork(program: Process) -> None:
+    further = [program.lib.handler(number) for number in (2, 3, 4)]
+    program.lib.pthread_atfork(program.lib.handler(1, "pthread_atfork", *further), 0, 0)
+    program.lib.fork()
+    assert program.lib.noted() == [1]
+    program.lib.fork()
+    assert sorted(program.lib.noted()[1:]) == [1, 2, 3, 4]
+
+
+@clause("pthread_atfork.3/signal-mask-during-handlers")
+@lie(before_function("one more", "fork", lambda p: p.sys.rt_sigprocmask(SIG_BLOCK, {SIGUSR2})))
+def test_handlers_run_with_the_callers_mask(program: Process) -> None:
+    seen = program.allocate(3 * SIGSET, shared=True)
+    places = [seen + SIGSET * index for index in range(3)]
+    handlers = [
+        program.lib.handler(number, "pthread_sigmask", SIG_BLOCK, 0, place)
+        for number, place in enumerate(places)
+    ]
+    program.lib.pthread_atfork(*handlers)
+    program.sys.rt_sigprocmask(SIG_BLOCK, {SIGUSR1})
+    program.lib.fork()
+    assert program.load_bytes(seen, 3 * SIGSET) == sigset(SIGUSR1) * 3
+
+
 @clause("pthread_atfork.3/removed-by-exec")
 @lie(before_function("registers again", "fork", lambda p: register(p, PREPARE, PARENT, CHILD)))
 def test_exec_removes_handlers(program: Process) -> None:
@@ -143,6 +171,14 @@ def test_underscore_fork_runs_no_handlers(program: Process) -> None:
     register(program, PREPARE, PARENT, CHILD)
     program.lib._Fork()
     assert program.lib.noted() == []
+
+
+@clause("pthread_atfork.3/not-run-by-raw-fork")
+@lie(function_becomes("syscall", "fork"))
+def test_the_system_call_runs_no_handlers(program: Process) -> None:
+    register(program, PREPARE, PARENT, CHILD)
+    child = program.lib.raw_fork()
+    assert program.lib.noted() == child.lib.noted() == []
 
 
 @clause("vfork.2/atfork-handlers-not-called")
@@ -173,6 +209,16 @@ def test_a_failed_fork_runs_the_parents_handlers(program: Process) -> None:
     assert program.lib.noted() == [PREPARE, PARENT]
 
 
+@clause("pthread_atfork.3/handlers-do-not-hide-errno")
+@lie(leaves_out("prlimit64"))
+def test_handlers_that_fail_do_not_hide_the_error_of_fork(program: Process) -> None:
+    failing = [program.lib.handler(number, "close", -1) for number in (PREPARE, PARENT, CHILD)]
+    program.lib.pthread_atfork(*failing)
+    with at_the_limit(program), fails(EAGAIN):
+        program.lib.fork()
+    assert program.lib.noted() == [PREPARE, PARENT]
+
+
 @clause("fork.2/glibc-fork-runs-atfork-handlers")
 @lie(NOTHING_REGISTERED, WITHOUT_HANDLERS, HANDLERS_SWAPPED)
 def test_fork_runs_the_handlers_each_on_its_side(program: Process) -> None:
@@ -181,3 +227,35 @@ def test_fork_runs_the_handlers_each_on_its_side(program: Process) -> None:
     assert program.lib.noted()[:1] == [PREPARE]
     assert ran(program, PREPARE) == ran(program, PARENT) == [program.pid]
     assert ran(program, CHILD) == [child.pid]
+
+
+# --- mutexes, which the handlers are there for ---
+
+
+@clause("pthread_atfork.3/without-handler-mutex-stays-locked")
+@lie(function_does_nothing("pthread_mutex_lock"))
+def test_without_handlers_a_mutex_of_another_thread_stays_locked(program: Process) -> None:
+    mutex, thread = program.allocate(64), program.lib.pthread_create()
+    thread.lib.pthread_mutex_lock(mutex)
+    child = program.lib.fork()
+    thread.lib.pthread_mutex_unlock(mutex)
+    with fails(EBUSY):
+        child.lib.pthread_mutex_trylock(mutex)
+
+
+@clause("pthread_atfork.3/mutex-taken-in-prepare-is-usable-in-child")
+@lie(NOTHING_REGISTERED, function_given("the child's does nothing", "pthread_atfork", 2, 0))
+def test_a_mutex_that_handlers_take_and_release_is_free_in_the_child(
+    program: Process, observer: Observer
+) -> None:
+    mutex, thread = program.allocate(64), program.lib.pthread_create()
+    taking = program.lib.handler(PREPARE, "pthread_mutex_lock", mutex)
+    releasing = program.lib.handler(CHILD, "pthread_mutex_unlock", mutex)
+    program.lib.pthread_atfork(taking, releasing, releasing)
+    thread.lib.pthread_mutex_lock(mutex)
+    forking = program.post.lib.fork()
+    observer.wait_for_state(program, "S")
+    thread.lib.pthread_mutex_unlock(mutex)
+    child = forking.begin()
+    assert child.lib.pthread_mutex_trylock(mutex) == 0
+    assert thread.lib.noted()[0] == PREPARE

@@ -169,6 +169,11 @@ class Library:
         """Make a child by _Fork(3), which runs no handlers."""
         return self._twice("_Fork", name)
 
+    def raw_fork(self, name: str = "child") -> Any:
+        """Make a child by the system call clone, of which the library learns nothing."""
+        number = self._process.sys.number("clone")
+        return self._twice("syscall", name, number, SIGCHLD, 0, 0, 0, 0)
+
     def vfork(self, name: str = "child") -> Any:
         """Make a child by vfork(3). It may only make steps that end in exec or _exit."""
         return self._twice("vfork", name, is_answer_due=False)
