@@ -7,6 +7,8 @@ import shlex
 from pytest_procsemantics import Process, Target, clause
 from pytest_procsemantics.driven import fails
 from pytest_procsemantics.driven.constants import (
+    CLONE_NEWUSER,
+    EAGAIN,
     ECHILD,
     P_PID,
     SIG_BLOCK,
@@ -26,8 +28,10 @@ from pytest_procsemantics.lies import (
     function_given,
     function_reports,
     in_library_child,
+    leaves_out,
     lie,
 )
+from pytest_procsemantics.requirements import at_the_limit, own_namespaces
 
 OTHER_COMMAND = function_given("another command", "system", 0, "exit 1")
 NOT_WAITED_FOR = function_becomes("system", "popen", "r")
@@ -54,6 +58,32 @@ def test_the_wait_status_of_the_command_is_returned(program: Process) -> None:
 @lie(OTHER_COMMAND)
 def test_status_127_may_be_the_commands(program: Process) -> None:
     assert program.lib.system("exit 127") == 127 << 8
+
+
+@clause("system.3/null-tells-shell-availability")
+@lie(leaves_out("chroot"))
+def test_without_a_command_it_says_whether_there_is_a_shell(
+    program: Process, target: Target
+) -> None:
+    assert program.lib.system(0) != 0
+    own_namespaces(program, CLONE_NEWUSER, root=True)
+    program.sys.chroot(target.folder())
+    assert program.lib.system(0) == 0
+
+
+@clause("system.3/no-shell-gives-127")
+@lie(leaves_out("chroot"))
+def test_without_a_shell_the_status_is_127(program: Process, target: Target) -> None:
+    own_namespaces(program, CLONE_NEWUSER, root=True)
+    program.sys.chroot(target.folder())
+    assert program.lib.system("exit 3") == 127 << 8
+
+
+@clause("system.3/child-not-created-gives-minus-one")
+@lie(leaves_out("prlimit64"))
+def test_a_command_for_which_there_is_no_process_fails(program: Process) -> None:
+    with at_the_limit(program), fails(EAGAIN):
+        program.lib.system("exit 3")
 
 
 @clause("system.3/returns-after-command")

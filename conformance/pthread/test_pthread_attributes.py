@@ -281,6 +281,14 @@ def test_a_set_of_no_processor_is_refused(program: Process, cpus: list[int]) -> 
         program.lib.pthread_create(attributes)
 
 
+@clause("pthread_create.3/affinity-attribute-outside-kernel-set")
+@lie(function_given("the first one", "pthread_attr_setaffinity_np", 2, cpu_set(0)))
+def test_an_object_takes_no_processor_that_cannot_be(program: Process) -> None:
+    attributes = program.lib.thread_attributes()
+    with fails(EINVAL):
+        program.lib.pthread_attr_setaffinity_np(attributes, CPU_SET, cpu_set(BEYOND))
+
+
 @clause("pthread_create.3/affinity-getter-too-small")
 @lie(function_given("a set of none", "pthread_attr_setaffinity_np", 2, cpu_set()))
 def test_processors_for_which_there_is_no_room_are_not_given(program: Process) -> None:
@@ -305,7 +313,14 @@ def test_each_thread_has_a_stack_of_its_own(program: Process) -> None:
 
 @clause("pthread_create.3/stack-has-at-least-the-size")
 @lie(function_given("half of it", "pthread_attr_setstacksize", 1, lambda size: size // 2))
-@pytest.mark.parametrize("size", [64 << 10, 16 * MIB])
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param(64 << 10, id="small"),
+        pytest.param(16 * MIB, id="large"),
+        pytest.param(MIB + 13, id="odd"),
+    ],
+)
 def test_a_stack_is_as_large_as_the_object_says(program: Process, size: int) -> None:
     thread = program.lib.pthread_create(with_stack_size(program, size))
     stack = stack_of(thread)
@@ -430,6 +445,16 @@ def test_a_thread_that_leaves_its_stack_ends_the_process(program: Process) -> No
     thread = child.lib.pthread_create()
     thread.post.touch(stack_of(thread).start - 1, 7)
     assert child.wait_for_exit().signal == SIGSEGV
+
+
+@clause("pthread_create.3/guard-inside-stack-size")
+@lie(function_does_nothing("pthread_attr_setguardsize"))
+@pytest.mark.parametrize("guard", [pytest.param(MIB, id="as"), pytest.param(2 * MIB, id="beyond")])
+def test_a_guard_as_large_as_the_stack_is_refused(program: Process, guard: int) -> None:
+    attributes = with_stack_size(program, MIB)
+    program.lib.pthread_attr_setguardsize(attributes, guard)
+    with fails(EINVAL):
+        program.lib.pthread_create(attributes)
 
 
 @clause("pthread_create.3/setstack-ignores-guard")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pytest_procsemantics import Process, Target, clause
-from pytest_procsemantics.driven import Exit, Out, fails
+from pytest_procsemantics.driven import Exit, Observer, Out, fails
 from pytest_procsemantics.driven.constants import (
     EBUSY,
     EDEADLK,
     EINVAL,
+    ETIMEDOUT,
     P_PID,
     SIG_BLOCK,
     SIG_UNBLOCK,
@@ -15,6 +16,7 @@ from pytest_procsemantics.driven.constants import (
     WEXITED,
     WNOHANG,
 )
+from pytest_procsemantics.driven.library import PTHREAD_CREATE_DETACHED
 from pytest_procsemantics.lies import (
     before_function,
     function_becomes,
@@ -23,6 +25,7 @@ from pytest_procsemantics.lies import (
     function_reports,
     in_library_child,
     lie,
+    returns_otherwise,
 )
 
 
@@ -33,6 +36,11 @@ def handle(thread: Process) -> int:
 
 def word(value: int) -> bytes:
     return value.to_bytes(8, "little")
+
+
+def time(seconds: int, nanoseconds: int = 0) -> bytes:
+    """A point of time, for pthread_timedjoin_np."""
+    return word(seconds) + word(nanoseconds)
 
 
 @clause("pthread_join.3/waits-for-end")
@@ -96,6 +104,133 @@ def test_tryjoin_does_not_wait(program: Process) -> None:
         program.lib.pthread_tryjoin_np(handle(thread), 0)
     thread.lib.pthread_exit(7)
     assert program.lib.pthread_tryjoin_np(handle(thread), Out(8)) == (0, word(7))
+
+
+@clause("pthread_join.3/timedjoin-etimedout")
+@lie(function_becomes("pthread_timedjoin_np", "pthread_tryjoin_np"))
+def test_timedjoin_waits_until_its_time_only(program: Process) -> None:
+    thread = program.lib.pthread_create()
+    with fails(ETIMEDOUT):
+        program.lib.pthread_timedjoin_np(handle(thread), 0, time(1))
+    thread.lib.pthread_exit(7)
+    assert program.lib.pthread_timedjoin_np(handle(thread), Out(8), time(1)) == (0, word(7))
+
+
+@clause("pthread_join.3/edeadlk-each-other")
+@lie(function_does_nothing("pthread_join"))
+def test_threads_cannot_join_each_other(program: Process, observer: Observer) -> None:
+    main, thread = program.lib.pthread_self(), program.lib.pthread_create()
+    first = program.post.lib.pthread_join(handle(thread), 0)
+    observer.wait_for_state(program, "S")
+    second = thread.post.lib.pthread_join(main, 0)
+    observer.wait_for_state(thread, "S")
+    assert second.ready
+    assert not first.ready
+    with fails(EDEADLK):
+        second.arrives()
+
+
+@clause("pthread_join.3/einval-second-joiner")
+@lie(function_does_nothing("pthread_join"))
+def test_a_thread_cannot_be_joined_by_two(program: Process, observer: Observer) -> None:
+    thread, other = program.lib.pthread_create(), program.lib.pthread_create(name="other")
+    first = other.post.lib.pthread_join(handle(thread), 0)
+    observer.wait_for_state(other, "S")
+    second = program.post.lib.pthread_join(handle(thread), 0)
+    observer.wait_for_state(program, "S")
+    assert second.ready
+    assert not first.ready
+    with fails(EINVAL):
+        second.arrives()
+
+
+@clause("pthread_join.3/not-interrupted-by-signals")
+@lie(function_becomes("pthread_join", "pause"))
+def test_a_signal_does_not_end_the_wait_for_the_end(program: Process, target: Target) -> None:
+    program.lib.signal(SIGUSR1, program.lib.handler(1))
+    program.lib.siginterrupt(SIGUSR1, 1)
+    thread = program.lib.pthread_create()
+    join = program.post.lib.pthread_join(handle(thread), Out(8))
+    target.observer.wait_for_state(program, "S")
+    thread.sys.tgkill(thread.own_pid, program.tid, SIGUSR1)
+    target.wait_until(lambda: thread.lib.noted() == [1], "the handler to run")
+    target.observer.wait_for_state(program, "S")
+    assert not join.ready
+    thread.lib.pthread_exit(7)
+    assert join.arrives() == (0, word(7))
+
+
+@clause("pthread_join.3/thread-has-ended-after-join")
+@lie(function_does_nothing("pthread_join"))
+def test_a_thread_that_was_joined_has_ended(program: Process, target: Target) -> None:
+    cell, thread = program.allocate(8), program.lib.pthread_create()
+    join = program.post.lib.pthread_join(handle(thread), 0)
+    target.observer.wait_for_state(program, "S")
+    assert not join.ready
+    thread.store(cell, 42)
+    thread.lib.leave(0)
+    join.arrives()
+    assert program.load(cell) == 42
+    target.observer.wait_until_gone(thread)
+
+
+# --- what an ended thread leaves ---
+
+
+def size_of(program: Process) -> str:
+    """The size of all mappings."""
+    return program.target.observer.status_field(program, "VmSize")
+
+
+def ends(thread: Process) -> Process:
+    """End a thread, and wait until the kernel has none any more."""
+    thread.lib.pthread_exit(0)
+    thread.target.observer.wait_until_gone(thread)
+    return thread
+
+
+@clause("pthread_join.3/unjoined-keeps-resources")
+@lie(in_library_child("it is detached", lambda one: one.lib.pthread_detach(one.lib.pthread_self())))
+def test_a_thread_that_nobody_joins_keeps_its_stack(program: Process) -> None:
+    first = ends(program.lib.pthread_create())
+    size = size_of(program)
+    second = ends(program.lib.pthread_create())
+    assert size_of(program) > size
+    assert first.stack_pointer != second.stack_pointer
+
+
+@clause("pthread_detach.3/resources-released-at-end")
+@lie(function_does_nothing("pthread_detach"))
+def test_a_detached_thread_leaves_nothing(program: Process) -> None:
+    first = program.lib.pthread_create()
+    program.lib.pthread_detach(handle(first))
+    ends(first)
+    size = size_of(program)
+    second = program.lib.pthread_create()
+    program.lib.pthread_detach(handle(second))
+    ends(second)
+    assert size_of(program) == size
+
+
+@clause("pthread_create.3/detached-releases-by-itself")
+@lie(function_does_nothing("pthread_attr_setdetachstate"))
+def test_a_thread_that_was_made_detached_leaves_nothing(program: Process) -> None:
+    attributes = program.lib.thread_attributes()
+    program.lib.pthread_attr_setdetachstate(attributes, PTHREAD_CREATE_DETACHED)
+    ends(program.lib.pthread_create(attributes))
+    size = size_of(program)
+    ends(program.lib.pthread_create(attributes))
+    assert size_of(program) == size
+
+
+@clause("pthread_detach.3/ended-thread-released-by-detach")
+@lie(function_does_nothing("pthread_detach"))
+def test_an_ended_thread_that_is_detached_leaves_nothing(program: Process) -> None:
+    first = ends(program.lib.pthread_create())
+    assert program.lib.pthread_detach(handle(first)) == 0
+    size = size_of(program)
+    ends(program.lib.pthread_create())
+    assert size_of(program) == size
 
 
 @clause("pthread_join.3/unjoined-freed-with-process", "pthread_detach.3/detached-ends-with-process")
@@ -229,6 +364,59 @@ def test_threads_go_on_after_main_has_ended(program: Process, target: Target) ->
     target.observer.wait_for_state(child, "Z")
     assert thread.sys.getpid() == child.pid
     assert program.sys.waitid(P_PID, child.pid, WEXITED | WNOHANG) is None
+
+
+@clause("pthread_exit.3/does-not-return")
+@lie(function_does_nothing("pthread_exit", hangs=True))
+def test_pthread_exit_does_not_return(program: Process) -> None:
+    cell, thread = program.allocate(1), program.lib.pthread_create()
+    thread.post.lib.pthread_exit(7)
+    thread.post.touch(cell, 42)
+    assert program.lib.pthread_join(handle(thread), Out(8)) == (0, word(7))
+    assert program.load_bytes(cell, 1) == bytes(1)
+
+
+@clause("pthread_exit.3/last-detached-thread-too")
+@lie(returns_otherwise("its value is the status", lambda lib, value: lib.exit(value)))
+def test_the_last_thread_may_be_detached(program: Process, target: Target) -> None:
+    program.lib.atexit(program.lib.handler(0))
+    child = program.lib.fork()
+    thread = child.lib.pthread_create()
+    thread.lib.pthread_detach(thread.lib.pthread_self())
+    child.post.lib.pthread_exit(6)
+    target.observer.wait_for_state(child, "Z")
+    thread.lib.leave(5)
+    assert child.wait_for_exit() == Exit(0)
+    assert program.lib.noted() == [0]
+
+
+@clause("pthread_exit.3/exec-after-main-thread-ended")
+@lie(function_becomes("pthread_exit", "exit"))
+def test_exec_after_main_has_ended_keeps_the_process(program: Process, target: Target) -> None:
+    child = program.lib.fork()
+    thread = child.lib.pthread_create()
+    child.post.lib.pthread_exit(6)
+    target.observer.wait_for_state(child, "Z")
+    thread.lib.execv(target.agent_path, ["agent"])
+    assert thread.sys.gettid() == thread.sys.getpid() == child.pid
+    thread.post.sys.exit_group(4)
+    assert program.sys.waitid(P_PID, child.pid, WEXITED).status == 4
+
+
+@clause("pthread_exit.3/forked-child-of-thread-returns")
+@lie(returns_otherwise("its value is the status", lambda lib, value: lib.exit(value)))
+def test_a_return_in_a_threads_child_is_exit_with_zero(program: Process) -> None:
+    child = program.lib.pthread_create().lib.fork()
+    child.lib.leave(3)
+    assert child.wait_for_exit() == Exit(0)
+
+
+@clause("pthread_exit.3/forked-child-of-thread-returns")
+@lie(function_becomes("pthread_exit", "exit"))
+def test_pthread_exit_in_a_threads_child_is_exit_with_zero(program: Process) -> None:
+    child = program.lib.pthread_create().lib.fork()
+    child.lib.pthread_exit(3)
+    assert child.wait_for_exit() == Exit(0)
 
 
 @clause("pthread_exit.3/main-thread-can-be-joined")
