@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 from pytest_procsemantics import Process, Target, clause
-from pytest_procsemantics.driven import Exit, fails
+from pytest_procsemantics.driven import Exit, Out, fails
 from pytest_procsemantics.driven.constants import (
     AT_FDCWD,
     CLD_KILLED,
@@ -39,6 +39,7 @@ from pytest_procsemantics.driven.constants import (
 from pytest_procsemantics.driven.library import Library
 from pytest_procsemantics.lies import (
     Lie,
+    before_call,
     before_function,
     function_becomes,
     function_given,
@@ -222,6 +223,28 @@ def test_other_threads_go_on_meanwhile(program: Process, target: Target) -> None
     target.observer.wait_for_state(program, "D")
     thread.sys.openat(AT_FDCWD, fifo_of(target), O_WRONLY)
     assert birth.begin().sys.getppid() == program.pid
+
+
+def runs_a_handler(process: Process) -> None:
+    """Let one more child run the handler of SIGUSR1."""
+    other = process.lib.fork("other")
+    other.sys.tkill(other.tid, SIGUSR1)
+
+
+@clause("posix_spawn.3/no-handler-of-caller-in-child")
+@lie(before_call("kill", "the handler runs in a child", runs_a_handler))
+def test_no_handler_of_the_caller_runs_in_the_child(program: Process, target: Target) -> None:
+    program.lib.signal(SIGUSR1, program.lib.handler(0))
+    caller = program.lib.fork("caller")
+    caller.sys.setpgid(0, 0)
+    actions, agent = waiting_for_a_writer(caller, target), target.agent_path
+    spawn = caller.post.lib.raw("posix_spawn", Out(4), agent, actions, 0, [agent], [])
+    target.observer.wait_for_state(caller, "D")
+    program.sys.kill(-caller.pid, SIGUSR1)
+    target.new_process("writer").sys.openat(AT_FDCWD, fifo_of(target), O_WRONLY)
+    child = int.from_bytes(spawn.arrives()[1], "little")
+    assert caller.sys.waitid(P_PID, child, WEXITED).status == SIGUSR1
+    assert {note.tid for note in program.lib.notes()} == {caller.pid}
 
 
 @clause("posix_spawn.3/returns-while-child-runs")

@@ -177,7 +177,7 @@ def test_underscore_fork_runs_no_handlers(program: Process) -> None:
 @lie(function_becomes("syscall", "fork"))
 def test_the_system_call_runs_no_handlers(program: Process) -> None:
     register(program, PREPARE, PARENT, CHILD)
-    child = program.lib.raw_fork()
+    child = program.lib.raw_clone()
     assert program.lib.noted() == child.lib.noted() == []
 
 

@@ -318,7 +318,6 @@ def test_each_thread_has_a_stack_of_its_own(program: Process) -> None:
     [
         pytest.param(64 << 10, id="small"),
         pytest.param(16 * MIB, id="large"),
-        pytest.param(MIB + 13, id="odd"),
     ],
 )
 def test_a_stack_is_as_large_as_the_object_says(program: Process, size: int) -> None:

@@ -36,11 +36,15 @@ from pytest_procsemantics.driven.forms.files import Lock
 from pytest_procsemantics.driven.forms.signals import SignalStack
 from pytest_procsemantics.driven.forms.timers import Timer, TimerEvent
 from pytest_procsemantics.driven.library import (
+    FE_TONEAREST,
+    FE_UPWARD,
     PTHREAD_CANCEL_ASYNCHRONOUS,
     PTHREAD_CANCEL_DEFERRED,
     PTHREAD_CANCEL_DISABLE,
     PTHREAD_CANCELED,
     PTHREAD_CREATE_DETACHED,
+    RTLD_GLOBAL,
+    RTLD_NOW,
 )
 from pytest_procsemantics.lies import (
     HANDLERS_SWAPPED,
@@ -64,9 +68,6 @@ from pytest_procsemantics.requirements import (
 )
 
 SS_DISABLE = 2  # <signal.h>
-RTLD_NOW, RTLD_GLOBAL = 2, 0x100  # <dlfcn.h>
-TO_NEAREST = 0  # <fenv.h>
-FE_UPWARD = {"aarch64": 0x400000, "riscv64": 3, "x86_64": 0x800}
 WHOLE = Lock(F_WRLCK)
 ALL_CPUS = range(8192)
 BURNT = 0.025  # seconds: more than a tick of each of the clocks that times(2) reads
@@ -194,14 +195,14 @@ def with_signal_stack(process: Process) -> None:
 
 
 @clause("pthread_create.3/floating-point-environment-inherited")
-@lie(in_library_child("it rounds to the nearest", lambda one: one.lib.fesetround(TO_NEAREST)))
+@lie(in_library_child("it rounds to the nearest", lambda one: one.lib.fesetround(FE_TONEAREST)))
 def test_the_way_of_rounding_is_inherited(program: Process, target: Target) -> None:
     upward = FE_UPWARD[target.machine]
     program.lib.dlopen("libm.so.6", RTLD_NOW | RTLD_GLOBAL)
     program.lib.fesetround(upward)
     thread = program.lib.pthread_create()
     assert thread.lib.fegetround() == upward
-    thread.lib.fesetround(TO_NEAREST)
+    thread.lib.fesetround(FE_TONEAREST)
     assert program.lib.fegetround() == upward
 
 

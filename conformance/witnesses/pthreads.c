@@ -7,8 +7,6 @@
  * supports. pthread_attr_setaffinity_np(3), ERRORS: EINVAL.
  * large-guard: a guard as large as the stack is none of it. pthread_attr_setguardsize(3), BUGS: it
  * is taken out of the stack, so EINVAL.
- * odd-size: a stack is smaller than its size in the attributes where that is no number of pages.
- * pthread_attr_setstacksize(3): the stack has at least the size.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -140,29 +138,6 @@ static int large_guard(void)
 	return !pthread_create(&thread, &attributes, idle, NULL);
 }
 
-static void *tell_size(void *size)
-{
-	pthread_attr_t attributes;
-
-	if (pthread_getattr_np(pthread_self(), &attributes) ||
-	    pthread_attr_getstacksize(&attributes, size))
-		fail("pthread_getattr_np");
-	return NULL;
-}
-
-static int odd_size(void)
-{
-	pthread_attr_t attributes;
-	pthread_t thread;
-	size_t size;
-
-	pthread_attr_init(&attributes);
-	if (pthread_attr_setstacksize(&attributes, MIB + 13) ||
-	    pthread_create(&thread, &attributes, tell_size, &size) || pthread_join(thread, NULL))
-		fail("a thread with such a stack");
-	return size < MIB + 13;
-}
-
 int main(int argc, char **argv)
 {
 	static const struct fact facts[] = {
@@ -170,7 +145,6 @@ int main(int argc, char **argv)
 		{"second-joiner", second_joiner},
 		{"processor-beyond", processor_beyond},
 		{"large-guard", large_guard},
-		{"odd-size", odd_size},
 		{0},
 	};
 

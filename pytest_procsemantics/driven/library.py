@@ -49,7 +49,7 @@ NO_ERROR = {"pthread_equal"}
 EXECS = ("execl", "execle", "execlp", "execv", "execve", "execveat", "execvp", "execvpe", "fexecve")
 ENDS = ("exit", "_exit", "_Exit", "quick_exit", "abort", "pthread_exit")
 
-# <spawn.h> and <pthread.h>; glibc and musl have the same.
+# <spawn.h>, <pthread.h>, <dlfcn.h> and <fenv.h>; glibc and musl have the same.
 POSIX_SPAWN_RESETIDS = 0x01
 POSIX_SPAWN_SETPGROUP = 0x02
 POSIX_SPAWN_SETSIGDEF = 0x04
@@ -64,10 +64,15 @@ PTHREAD_INHERIT_SCHED = 0
 PTHREAD_EXPLICIT_SCHED = 1
 PTHREAD_SCOPE_SYSTEM = 0
 PTHREAD_ATTR_NO_SIGMASK_NP = -1
+PTHREAD_PROCESS_SHARED = 1
+PTHREAD_MUTEX_ROBUST = 1
 PTHREAD_CANCEL_DISABLE = 1
 PTHREAD_CANCEL_DEFERRED = 0
 PTHREAD_CANCEL_ASYNCHRONOUS = 1
 PTHREAD_CANCELED = (1 << 64) - 1
+RTLD_NOW, RTLD_GLOBAL = 2, 0x100
+FE_TONEAREST = 0
+FE_UPWARD = {"aarch64": 0x400000, "riscv64": 3, "x86_64": 0x800}
 SIGSET = 128  # bytes of a sigset_t
 
 Text = Argument | Sequence[str | bytes]
@@ -168,11 +173,6 @@ class Library:
     def _Fork(self, name: str = "child") -> Any:
         """Make a child by _Fork(3), which runs no handlers."""
         return self._twice("_Fork", name)
-
-    def raw_fork(self, name: str = "child") -> Any:
-        """Make a child by the system call clone, of which the library learns nothing."""
-        number = self._process.sys.number("clone")
-        return self._twice("syscall", name, number, SIGCHLD, 0, 0, 0, 0)
 
     def vfork(self, name: str = "child") -> Any:
         """Make a child by vfork(3). It may only make steps that end in exec or _exit."""

@@ -122,13 +122,6 @@ def test_a_thread_that_can_not_be_made_is_a_failure(program: Process) -> None:
         program.lib.pthread_create(attributes)
 
 
-def test_a_child_is_made_past_the_library(program: Process) -> None:
-    child = program.lib.raw_fork()
-    assert child.sys.getppid() == program.pid
-    child.exit(3)
-    assert child.wait_for_exit() == Exit(3)
-
-
 def test_a_daemon_goes_on_when_its_maker_has_ended(program: Process) -> None:
     child = program.lib.fork()
     daemon = child.lib.daemon()
