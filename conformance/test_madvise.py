@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from pytest_procsemantics import Process, Target, clause
-from pytest_procsemantics.driven import fails
+from pytest_procsemantics.driven import Unsupported, fails
 from pytest_procsemantics.driven.constants import (
     AT_FDCWD,
     CLONE_VM,
@@ -188,7 +188,9 @@ def test_an_advice_on_no_memory_changes_nothing(parent: Process) -> None:
 def flags_of(process: Process, address: int) -> list[str]:
     """The flags of the mapping that begins at an address (proc(5), smaps)."""
     smaps = process.target.observer.read(f"/proc/{process.pid}/smaps").decode()
-    _, _, mapping = smaps.partition(f"{address:x}-")
+    if "VmFlags:" not in smaps:
+        raise Unsupported("/proc/PID/smaps VmFlags (not reported)")
+    mapping = smaps.partition(f"{address:x}-")[2]
     return mapping.partition("VmFlags:")[2].partition("\n")[0].split()
 
 

@@ -17,11 +17,13 @@ from pytest_procsemantics.driven.constants import (
     ESRCH,
     PR_GET_NO_NEW_PRIVS,
     PR_SET_NO_NEW_PRIVS,
+    PR_SET_SECCOMP,
     SECCOMP_FILTER_FLAG_NEW_LISTENER,
     SECCOMP_FILTER_FLAG_TSYNC,
     SECCOMP_FILTER_FLAG_TSYNC_ESRCH,
     SECCOMP_IOCTL_NOTIF_RECV,
     SECCOMP_IOCTL_NOTIF_SEND,
+    SECCOMP_MODE_FILTER,
     SECCOMP_RET_KILL_PROCESS,
     SECCOMP_RET_KILL_THREAD,
     SECCOMP_RET_USER_NOTIF,
@@ -32,6 +34,7 @@ from pytest_procsemantics.driven.constants import (
     SIGSYS,
 )
 from pytest_procsemantics.driven.filters import answering, refusing
+from pytest_procsemantics.driven.forms.processes import FILTER
 from pytest_procsemantics.lies import (
     EXEC_CLOSES_NOTHING,
     before_call,
@@ -188,10 +191,16 @@ def test_what_one_thread_asks_for_ends_all_past_a_handler(parent: Process, actio
     assert child.wait_for_exit().signal == SIGSYS
 
 
+def kills_all(thread: Process) -> None:
+    """Let what a thread asks for end its process."""
+    program = answering(thread, "getppid", SECCOMP_RET_KILL_PROCESS)
+    thread.sys.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, FILTER.pack(*program))
+
+
 @clause("seccomp.2/kill-thread-ends-thread-only")
 @lie(
     leaves_out("seccomp", hangs=True),
-    before_call("getppid", "all end", lambda thread: thread.post.sys.exit_group(5)),
+    before_call("seccomp", "all end", kills_all),
 )
 def test_what_one_thread_asks_for_ends_it_alone(parent: Process, target: Target) -> None:
     child = parent.fork()

@@ -49,7 +49,7 @@ from pytest_procsemantics.lies import (
 )
 from pytest_procsemantics.requirements import own_namespaces, private_mounts
 
-BURNT = 0.01  # seconds
+BURNT = 0.025  # seconds: more than two ticks of a clock that counts in hundredths
 SS_DISABLE = 2  # <signal.h>
 SILENTLY = SIGEVENT.pack(0, 0, SIGEV_NONE, 0)
 

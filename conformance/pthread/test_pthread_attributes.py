@@ -119,7 +119,7 @@ def test_without_an_object_a_thread_is_as_with_a_fresh_one(program: Process) -> 
     with_none = program.lib.pthread_create(name="with none")
     assert len(stack_of(with_none)) == len(stack_of(with_fresh))
     assert with_none.sys.rt_sigprocmask() == with_fresh.sys.rt_sigprocmask()
-    assert with_none.sys.sched_getattr() == with_fresh.sys.sched_getattr()
+    assert with_none.sys.sched_getscheduler(0) == with_fresh.sys.sched_getscheduler(0)
 
 
 @clause("pthread_create.3/attr-is-copied")
@@ -170,8 +170,7 @@ def scheduled(program: Process, policy: int, priority: int, inherit: int) -> int
 
 
 def scheduling(process: Process) -> tuple[int, int]:
-    attributes = process.sys.sched_getattr()
-    return attributes.policy, attributes.priority
+    return process.sys.sched_getscheduler(0), process.sys.sched_getparam()
 
 
 @clause("pthread_create.3/scheduling-is-inherited")

@@ -177,9 +177,9 @@ def test_a_thread_that_was_joined_has_ended(program: Process, target: Target) ->
 # --- what an ended thread leaves ---
 
 
-def size_of(program: Process) -> str:
-    """The size of all mappings."""
-    return program.target.observer.status_field(program, "VmSize")
+def size_of(program: Process) -> int:
+    """The size of all mappings, in kB."""
+    return int(program.target.observer.status_field(program, "VmSize").split()[0])
 
 
 def ends(thread: Process) -> Process:

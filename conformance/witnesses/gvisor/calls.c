@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/personality.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -66,6 +67,41 @@ static int no_priority(void)
 	struct sched_param some = {5};
 
 	return is_refused(syscall(SYS_sched_setparam, 0, &some), ENOSYS);
+}
+
+static int no_range_of_priorities(void)
+{
+	return sched_get_priority_max(SCHED_FIFO) == 0;
+}
+
+static int no_queue_notification(void)
+{
+	return is_refused(syscall(SYS_mq_notify, 0, NULL), ENOSYS);
+}
+
+/* How many mappings are not to be dumped: they have dd in VmFlags (proc(5), smaps). */
+static int not_to_be_dumped(void)
+{
+	FILE *smaps = fopen("/proc/self/smaps", "r");
+	char line[256];
+	int count = 0;
+
+	if (!smaps)
+		fail("smaps");
+	while (fgets(line, sizeof(line), smaps))
+		count += !strncmp(line, "VmFlags:", 8) && strstr(line, " dd");
+	fclose(smaps);
+	return count;
+}
+
+static int no_advice_in_smaps(void)
+{
+	char *page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int before = not_to_be_dumped();
+
+	if (madvise(page, 4096, MADV_DONTDUMP))
+		fail("madvise");
+	return not_to_be_dumped() == before;
 }
 
 static int no_limit_of_priority(void)
@@ -161,6 +197,9 @@ int main(int argc, char **argv)
 		{"personality", no_personality},
 		{"scheduling", no_other_scheduling},
 		{"priority", no_priority},
+		{"range-of-priorities", no_range_of_priorities},
+		{"queue-notification", no_queue_notification},
+		{"advice-in-smaps", no_advice_in_smaps},
 		{"limit-of-priority", no_limit_of_priority},
 		{"locks-of-open-files", no_locks_of_open_files},
 		{"file-capabilities", no_file_capabilities},

@@ -91,6 +91,26 @@ static int advice_on_fork_is_ignored(void)
 	return WIFEXITED(status) && WEXITSTATUS(status) == 1;
 }
 
+/* MADV_WIPEONFORK is for private memory only, and a guard can't be read. */
+static int advice_is_ignored(void)
+{
+	char *shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	char *guard = pages(1);
+	int ends[2];
+
+	if (pipe(ends) || madvise(guard, PAGE, 102 /* MADV_GUARD_INSTALL */))
+		fail("madvise");
+	return !madvise(shared, PAGE, MADV_WIPEONFORK) && write(ends[1], guard, 1) == 1;
+}
+
+/* Of x86_64: modify_ldt, which enters a segment. */
+static int no_descriptor_table(void)
+{
+	unsigned int segment[4] = {0, 0x1000, 0xF, 0x51};
+
+	return syscall(154, 0x11, segment, sizeof(segment)) && errno == EINVAL;
+}
+
 /* Without SA_NOCLDWAIT a zombie is left, and the wait finds it. */
 static int nocldwait_is_dropped(void)
 {
@@ -259,6 +279,8 @@ int main(int argc, char **argv)
 		{"adjustments-after-unshare", adjustments_after_unshare},
 		{"faults-of-its-own", has_faults_of_its_own},
 		{"advice-on-fork", advice_on_fork_is_ignored},
+		{"advice", advice_is_ignored},
+		{"descriptor-table", no_descriptor_table},
 		{"nocldwait", nocldwait_is_dropped},
 		{"nocldstop", nocldstop_is_dropped},
 		{"machine-of-32-bits", machine_stays},
