@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from pytest_procsemantics import Process, clause
+from pytest_procsemantics import Process, Target, clause
 from pytest_procsemantics.driven import Observer, fails
-from pytest_procsemantics.driven.constants import EAGAIN, EBUSY, SIG_BLOCK, SIGUSR1, SIGUSR2
+from pytest_procsemantics.driven.constants import (
+    EAGAIN,
+    EBUSY,
+    ITIMER_REAL,
+    SIG_BLOCK,
+    SIGALRM,
+    SIGUSR1,
+    SIGUSR2,
+)
 from pytest_procsemantics.driven.library import SIGSET, sigset
 from pytest_procsemantics.driven.library_start import start_library
 from pytest_procsemantics.lies import (
@@ -19,6 +27,7 @@ from pytest_procsemantics.lies import (
 from pytest_procsemantics.requirements import at_the_limit
 
 PREPARE, PARENT, CHILD = 1, 2, 3
+OFTEN = 0.0001  # seconds
 NOTHING_REGISTERED = function_does_nothing("pthread_atfork")
 WITHOUT_HANDLERS = function_becomes("fork", "_Fork")
 
@@ -198,6 +207,23 @@ def test_registration_gives_zero(program: Process) -> None:
     assert program.lib.pthread_atfork(handler, 0, 0) == 0
     program.lib.fork()
     assert program.lib.noted() == [PREPARE]
+
+
+def register_often(program: Process, count: int) -> None:
+    """Register one handler so many times."""
+    handler = program.lib.handler(PREPARE)
+    for _ in range(count):
+        program.lib.pthread_atfork(handler, 0, 0)
+
+
+@clause("pthread_atfork.3/never-eintr")
+@lie(function_becomes("pthread_atfork", "pause"))
+def test_signals_never_interrupt_a_registration(program: Process, target: Target) -> None:
+    program.lib.signal(SIGALRM, program.lib.handler(0))
+    program.lib.siginterrupt(SIGALRM, 1)
+    program.sys.setitimer(ITIMER_REAL, OFTEN, OFTEN)
+    register_often(program, 100)
+    target.wait_until(lambda: 0 in program.lib.noted(), "a signal to be handled")
 
 
 @clause("pthread_atfork.3/parent-handlers-run-after-failed-fork")

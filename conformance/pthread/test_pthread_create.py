@@ -28,6 +28,7 @@ from pytest_procsemantics.driven.constants import (
     SCHED_OTHER,
     SIG_BLOCK,
     SIG_IGN,
+    SIGALRM,
     SIGEV_NONE,
     SIGUSR1,
     SIGUSR2,
@@ -70,6 +71,7 @@ from pytest_procsemantics.requirements import (
 SS_DISABLE = 2  # <signal.h>
 WHOLE = Lock(F_WRLCK)
 ALL_CPUS = range(8192)
+OFTEN = 0.0001  # seconds
 BURNT = 0.025  # seconds: more than a tick of each of the clocks that times(2) reads
 KEPT, NOBODY = -1, 65534
 PROCESS_SCOPE = 1
@@ -519,6 +521,24 @@ def test_a_thread_beyond_the_limit_of_processes_is_refused(
         program.lib.pthread_create()
     assert observer.threads(program) == 1
     assert program.lib.pthread_create().sys.getpid() == program.own_pid
+
+
+def make_threads(program: Process, count: int) -> None:
+    """Make threads that end at once, and join each before the next."""
+    start = program.lib.handler(1)
+    for _ in range(count):
+        _, thread = program.lib.raw("pthread_create", Out(8), 0, start, 0)
+        program.lib.pthread_join(int.from_bytes(thread, "little"), 0)
+
+
+@clause("pthread_create.3/never-eintr")
+@lie(function_becomes("pthread_create", "pause"))
+def test_signals_never_interrupt_the_making_of_a_thread(program: Process, target: Target) -> None:
+    program.lib.signal(SIGALRM, program.lib.handler(0))
+    program.lib.siginterrupt(SIGALRM, 1)
+    program.sys.setitimer(ITIMER_REAL, OFTEN, OFTEN)
+    make_threads(program, 100)
+    target.wait_until(lambda: 0 in program.lib.noted(), "a signal to be handled")
 
 
 @clause("pthread_create.3/eagain-no-memory")
