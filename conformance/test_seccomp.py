@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from pytest_procsemantics import Process, Target, clause
-from pytest_procsemantics.driven import Exit, Observer, fails
+from pytest_procsemantics.driven import Exit, Observer, Unsupported, fails
 from pytest_procsemantics.driven.constants import (
     CLONE_NEWPID,
     CLONE_NEWUSER,
@@ -16,6 +16,7 @@ from pytest_procsemantics.driven.constants import (
     ENOTTY,
     ESRCH,
     PR_GET_NO_NEW_PRIVS,
+    PR_GET_SECCOMP,
     PR_SET_NO_NEW_PRIVS,
     PR_SET_SECCOMP,
     SECCOMP_FILTER_FLAG_NEW_LISTENER,
@@ -44,7 +45,11 @@ from pytest_procsemantics.lies import (
     lie,
     passes,
 )
-from pytest_procsemantics.requirements import namespace_flags, own_namespaces
+from pytest_procsemantics.requirements import (
+    expect_new_privileges,
+    namespace_flags,
+    own_namespaces,
+)
 
 NOT_SET = leaves_out("seccomp")
 WITHOUT_FLAGS = passes("without flags", "seccomp", 1, 0)
@@ -111,6 +116,7 @@ def test_a_filter_does_not_bind_threads_that_are_there(parent: Process) -> None:
 @clause("seccomp.2/filter-needs-sys-admin-or-no-new-privs")
 @lie(NOT_SET)
 def test_who_has_the_capability_needs_no_no_new_privs(parent: Process) -> None:
+    expect_new_privileges(parent)
     own_namespaces(parent, CLONE_NEWUSER)
     program = refusing(parent, "getppid", ENOTTY)
     assert parent.sys.seccomp(SECCOMP_SET_MODE_FILTER, 0, program) == 0
@@ -135,6 +141,7 @@ def test_tsync_binds_all_threads(parent: Process) -> None:
 @clause("seccomp.2/tsync-sets-no-new-privs")
 @lie(WITHOUT_FLAGS)
 def test_tsync_gives_all_threads_no_new_privs(parent: Process) -> None:
+    expect_new_privileges(parent)
     thread = parent.thread()
     parent.sys.prctl(PR_SET_NO_NEW_PRIVS, 1)
     assert thread.sys.prctl(PR_GET_NO_NEW_PRIVS) == 0
@@ -222,11 +229,22 @@ def test_exec_can_be_refused(parent: Process) -> None:
     assert parent.images == 0
 
 
+def enters_strict_mode(process: Process) -> None:
+    """Allow a process nothing more than to read, write and end.
+
+    Raises:
+        Unsupported: it is under a filter, so it can't.
+    """
+    if process.sys.prctl(PR_GET_SECCOMP):
+        raise Unsupported("strict mode (the suite was started with a filter of system calls)")
+    process.sys.seccomp(SECCOMP_SET_MODE_STRICT)
+
+
 @clause("seccomp.2/strict-mode-kills-fork")
 @lie(leaves_out("seccomp", hangs=True))
 def test_in_strict_mode_fork_is_death(parent: Process) -> None:
     child = parent.fork()
-    child.sys.seccomp(SECCOMP_SET_MODE_STRICT)
+    enters_strict_mode(child)
     child.post.fork()
     assert child.wait_for_exit().signal == SIGKILL
 
@@ -235,8 +253,8 @@ def test_in_strict_mode_fork_is_death(parent: Process) -> None:
 @lie(NOT_SET)
 def test_in_strict_mode_a_thread_may_end_and_not_the_process(parent: Process) -> None:
     first, second = parent.fork("first"), parent.fork("second")
-    first.sys.seccomp(SECCOMP_SET_MODE_STRICT)
-    second.sys.seccomp(SECCOMP_SET_MODE_STRICT)
+    enters_strict_mode(first)
+    enters_strict_mode(second)
     first.post.sys.exit(6)
     second.post.sys.exit_group(6)
     assert first.wait_for_exit() == Exit(6)

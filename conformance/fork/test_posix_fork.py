@@ -107,7 +107,7 @@ def test_the_child_has_the_controlling_terminal(parent: Process) -> None:
 @lie(leaves_out("mq_notify"))
 def test_to_be_notified_by_a_queue_stays_with_who_asked_for_it(parent: Process) -> None:
     own_namespaces(parent, CLONE_NEWIPC)
-    queue = parent.sys.mq_open("queue", O_CREAT | O_RDWR, 0o600, 0)
+    queue = parent.sys.mq_open("queue", O_CREAT | O_RDWR)
     registrant = parent.fork("registrant")
     registrant.sys.mq_notify(queue, SILENTLY)
     child = registrant.fork()

@@ -191,6 +191,7 @@ def test_where_they_are_inherited_the_objects_are_ignored(program: Process) -> N
 @clause("pthread_create.3/explicit-sched-uses-attributes")
 @lie(WITHOUT_ATTRIBUTES, function_does_nothing("pthread_attr_setinheritsched"))
 def test_explicit_policy_and_priority_are_the_threads(program: Process) -> None:
+    program.sys.sched_setscheduler(0, SCHED_OTHER)
     attributes = scheduled(program, SCHED_FIFO, 10, PTHREAD_EXPLICIT_SCHED)
     assert scheduling(program.lib.pthread_create(attributes)) == (SCHED_FIFO, 10)
     assert scheduling(program) == (SCHED_OTHER, 0)

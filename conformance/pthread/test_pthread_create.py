@@ -457,6 +457,7 @@ def test_a_later_nice_value_is_the_threads_own(program: Process) -> None:
     )
 )
 def test_a_later_policy_is_the_threads_own(program: Process) -> None:
+    program.sys.sched_setscheduler(0, SCHED_OTHER)
     thread = program.lib.pthread_create()
     priority = (5).to_bytes(4, "little")
     program.lib.pthread_setschedparam(thread.creation.arrives(), SCHED_FIFO, priority)
