@@ -39,7 +39,11 @@ from pytest_procsemantics.lies import (
     lie,
     passes,
 )
-from pytest_procsemantics.requirements import own_namespaces, raise_ambient
+from pytest_procsemantics.requirements import (
+    expect_new_privileges,
+    own_namespaces,
+    raise_ambient,
+)
 from pytest_procsemantics.requirements.programs import (
     OWNER,
     OWNING_GROUP,
@@ -48,7 +52,6 @@ from pytest_procsemantics.requirements.programs import (
     agent_with_capabilities,
     becomes_user,
     copy_agent,
-    expect_new_privileges,
     file_capabilities,
     open_folder,
 )
