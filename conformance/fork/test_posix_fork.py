@@ -26,7 +26,7 @@ from pytest_procsemantics.driven.constants import (
     SIGEV_NONE,
 )
 from pytest_procsemantics.driven.forms.signals import SignalStack
-from pytest_procsemantics.driven.forms.timers import SIGEVENT
+from pytest_procsemantics.driven.forms.timers import TimerEvent
 from pytest_procsemantics.driven.library import (
     FE_TONEAREST,
     FE_UPWARD,
@@ -51,7 +51,7 @@ from pytest_procsemantics.requirements import own_namespaces, private_mounts
 
 BURNT = 0.025  # seconds: more than two ticks of a clock that counts in hundredths
 SS_DISABLE = 2  # <signal.h>
-SILENTLY = SIGEVENT.pack(0, 0, SIGEV_NONE, 0)
+SILENTLY = TimerEvent(SIGEV_NONE)
 
 
 # --- of the process ---

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytest_procsemantics.driven import Observer, Process
 from pytest_procsemantics.driven.constants import AT_FDCWD, errno_name, signal_name
-from pytest_procsemantics.driven.errors import CallFailed
+from pytest_procsemantics.driven.errors import CallFailed, Unsupported
 from pytest_procsemantics.driven.process import Exit
 
 
@@ -35,6 +35,8 @@ def read(process: Process, path: str) -> bytes:
     """
     try:
         return Observer(process).read(path)
+    except Unsupported as error:
+        raise Lacking(", ".join(error.missing)) from error
     except CallFailed as error:
         raise Lacking(f"{path}: {errno_of(error)}") from error
 
