@@ -1,6 +1,5 @@
 /*
- * Options of prctl that gVisor refuses, although it knows the call, and no_new_privs, which it
- * says is set from the beginning. prctl(2) has all of them.
+ * Options of prctl that gVisor refuses, although it knows the call. prctl(2) has all of them.
  */
 #define _GNU_SOURCE
 #include "../facts.h"
@@ -45,11 +44,6 @@ static int no_strict_mode(void)
 	return WIFEXITED(status) && WEXITSTATUS(status) == 1;
 }
 
-static int no_new_privs_is_set(void)
-{
-	return prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1;
-}
-
 int main(int argc, char **argv)
 {
 	static const struct fact facts[] = {
@@ -57,7 +51,6 @@ int main(int argc, char **argv)
 		{"machine-checks", no_machine_checks},
 		{"time-stamp-counter", no_time_stamp_counter},
 		{"strict-mode", no_strict_mode},
-		{"no-new-privs", no_new_privs_is_set},
 		{0},
 	};
 
