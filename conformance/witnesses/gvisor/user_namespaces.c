@@ -136,6 +136,35 @@ static int pwrite_of_maps(void)
 	return pwrite(open("/proc/self/uid_map", O_WRONLY), "0 0 1", 5, 0) == 5;
 }
 
+/* The parent has a user namespace of its own with other ids, and reads the map of its child. */
+static int map_for_another(void)
+{
+	int ready[2], go[2];
+	unsigned int outside = 0;
+	char path[64], byte;
+	pid_t child;
+	FILE *map;
+
+	if (pipe(ready) || pipe(go))
+		fail("pipe");
+	child = fork();
+	if (!child) {
+		enter();
+		put("/proc/self/uid_map", "7 0 1");
+		write(ready[1], "x", 1);
+		_exit(read(go[0], &byte, 1) != 1);
+	}
+	enter();
+	if (!put("/proc/self/uid_map", "5 0 1") || read(ready[0], &byte, 1) != 1)
+		fail("the maps");
+	snprintf(path, sizeof(path), "/proc/%d/uid_map", child);
+	map = fopen(path, "r");
+	if (!map || fscanf(map, "%*u %u", &outside) != 1)
+		fail("the child's map");
+	write(go[1], "x", 1);
+	return outside == 0;
+}
+
 static int groups_without_deny(void)
 {
 	if (setresuid(65534, 65534, 65534) || prctl(PR_SET_DUMPABLE, 1))
@@ -191,6 +220,7 @@ int main(int argc, char **argv)
 		{"errors-of-maps", errors_of_maps},
 		{"fields-of-maps", fields_of_maps},
 		{"pwrite-of-maps", pwrite_of_maps},
+		{"map-for-another", map_for_another},
 		{"groups-without-deny", groups_without_deny},
 		{"setgroups-without-map", setgroups_without_map},
 		{"device", device},
