@@ -12,6 +12,7 @@ from pytest_procsemantics import stash
 from pytest_procsemantics.driven import Observer, Process, Target
 from pytest_procsemantics.driven.constants import CLONE_NEWIPC, IPC_PRIVATE
 from pytest_procsemantics.driven.library_start import start_library
+from pytest_procsemantics.driven.tracer import Tracer
 from pytest_procsemantics.lies import Lie, told
 from pytest_procsemantics.requirements import own_namespaces, require
 
@@ -129,3 +130,17 @@ def semaphore(parent: Process) -> int:
     """A semaphore of value 0, in a namespace that ends with the parent and its children."""
     own_namespaces(parent, CLONE_NEWIPC)
     return int(parent.sys.semget(IPC_PRIVATE, 1, 0o600))
+
+
+# For the checks of ptrace alone, and here all the same: with a conftest.py in one folder pytest looks up for each check
+# of the others which hooks it must not call.
+@pytest.fixture
+def tracer(parent: Process) -> Tracer:
+    """Who traces others: the parent of the tracee, as Yama allows it everywhere."""
+    return Tracer(parent)
+
+
+@pytest.fixture
+def tracee(parent: Process) -> Process:
+    """A child of the parent, who is going to be traced."""
+    return parent.fork("tracee")
