@@ -48,8 +48,8 @@ def test_the_parent_stands_still_while_the_child_works(
     child.sys.getppid()
     child.sys.umask(0o077)
     child.store(child.allocate(8), 1)
-    assert not answer.ready
     assert observer.state(parent) == "D"
+    assert not answer.ready
 
 
 @like_vfork("vfork.2/parent-suspended-until-exec")
