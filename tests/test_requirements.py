@@ -314,7 +314,8 @@ def test_a_library_is_missing_behind_another_root(
 ) -> None:
     """A root with nothing in it but the agent."""
     mounts = f'mkdir {tmp_path}/agent && mount --bind "${{0%/*}}" {tmp_path}/agent'
-    script = f'{mounts} && exec chroot {tmp_path} /agent/agent "$@"'
+    # An ordinary user's PATH may lack the folder of chroot.
+    script = f'PATH="$PATH:/usr/sbin:/sbin"; {mounts} && exec chroot {tmp_path} /agent/agent "$@"'
     target = start(f"exec:unshare --user --map-root-user --mount sh -c '{script}'")
     assert missing(target, ["libc"]) == ["libc (execve for the helper program: ENOENT)"]
     assert missing(target, ["tool:sh"])[0].startswith("tool:sh (not in /usr/local/sbin:")
