@@ -35,6 +35,7 @@ UNTOUCHED, RAISED, KILLED, ENDED = range(4)  # ENDED: and its descendants with i
 TICK = 0.05  # seconds between two looks
 AGAIN = 1.0  # seconds of CPU after which the exception is raised once more: code in C may have swallowed it
 AGAIN_IF_DEAF = 0.03  # the same for a child that hears it only while it holds the interpreter
+TRIES_IF_DEAF = 10  # at such a time, for with CPython 3.13 it may be the moment in one of forty
 ENOUGH = 2.0  # seconds of CPU after which it is clear that it is not heard
 LONGEST = 60.0  # seconds in which a child that neither rests nor uses the processor may end
 RESTING = 0.25  # seconds for which no thread of a child may move before it is killed
@@ -177,7 +178,10 @@ class Rescue:
             self._end_all(late)
         elif used > late.raised + (AGAIN_IF_DEAF if is_deaf else AGAIN):
             late.raised = used
-            late.process.send(self._listened)
+            for _ in range(TRIES_IF_DEAF if is_deaf else 1):
+                late.process.send(self._listened)
+                if late.process.ended(TICK / TRIES_IF_DEAF):
+                    break
 
     def _kill(self, late: Late) -> None:
         """Kill a child that rests, if it still does when it is stopped."""
