@@ -13,7 +13,6 @@ from pytest_procsemantics.driven.constants import (
     SIG_BLOCK,
     SIG_IGN,
     SIGALRM,
-    SIGCHLD,
     SIGCONT,
     SIGTSTP,
     SIGTTIN,
@@ -23,10 +22,10 @@ from pytest_procsemantics.driven.constants import (
     WEXITED,
 )
 from pytest_procsemantics.lies import (
+    ENDED_CHILDREN_VANISH,
     drops,
     in_image,
     in_library_child,
-    in_maker,
     lie,
     passes,
 )
@@ -82,7 +81,7 @@ def test_a_signal_for_a_process_is_the_main_threads(program: Process) -> None:
 
 
 @clause("signal.7/sigchld-default-is-ignored")
-@lie(in_maker("an ended child vanishes", lambda one: one.sys.rt_sigaction(SIGCHLD, SIG_IGN)))
+@lie(ENDED_CHILDREN_VANISH)
 def test_sigchld_does_nothing_by_default_and_leaves_a_zombie(
     parent: Process, observer: Observer
 ) -> None:

@@ -10,16 +10,14 @@ from pytest_procsemantics.driven.constants import (
     EINVAL,
     ESRCH,
     P_PID,
-    SIG_IGN,
-    SIGCHLD,
     SIGSTOP,
     WSTOPPED,
 )
 from pytest_procsemantics.lies import (
+    ENDED_CHILDREN_VANISH,
     before_call,
     function_given,
     function_reports,
-    in_maker,
     lie,
     passes,
 )
@@ -27,10 +25,6 @@ from pytest_procsemantics.lies import (
 BURNT = 0.045  # seconds: four ticks and more
 A_LITTLE = 0.001  # seconds
 TICK = 0.01  # seconds, of what times(2) counts in
-
-VANISHES = in_maker(
-    "an ended child vanishes", lambda maker: maker.sys.rt_sigaction(SIGCHLD, SIG_IGN)
-)
 
 
 def of_children(process: Process) -> float:
@@ -45,7 +39,7 @@ def clock_of(pid: int) -> int:
 
 
 @clause("times.2/children-added-at-wait")
-@lie(VANISHES)
+@lie(ENDED_CHILDREN_VANISH)
 def test_a_childs_times_are_added_when_it_is_waited_for(
     parent: Process, observer: Observer
 ) -> None:
@@ -75,7 +69,7 @@ def test_times_of_grandchildren_whom_nobody_awaited_are_not_added(parent: Proces
 
 
 @clause("clock_getcpuclockid.3/clock-of-zombie-readable")
-@lie(VANISHES)
+@lie(ENDED_CHILDREN_VANISH)
 def test_the_clock_of_a_zombie_can_be_read(parent: Process, observer: Observer) -> None:
     child = parent.fork()
     child.burn(A_LITTLE)

@@ -35,7 +35,6 @@ from pytest_procsemantics.lies import drops, in_child, leaves_out, lie, passes
 from pytest_procsemantics.requirements import open_namespace, private_mounts
 
 STAYS = leaves_out("unshare")
-SAME = drops(CLONE_NEWNS)
 PRIVATE_AGAIN = passes(
     "a mount is private", "mount", 3, lambda flags: MS_PRIVATE if flags == MS_SHARED else flags
 )

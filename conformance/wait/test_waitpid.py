@@ -16,8 +16,6 @@ from pytest_procsemantics.driven.constants import (
     P_PID,
     PTRACE_TRACEME,
     SA_RESTART,
-    SIG_IGN,
-    SIGCHLD,
     SIGCONT,
     SIGKILL,
     SIGRTMIN,
@@ -31,11 +29,11 @@ from pytest_procsemantics.driven.constants import (
 )
 from pytest_procsemantics.driven.step import Step
 from pytest_procsemantics.lies import (
+    ENDED_CHILDREN_VANISH,
     EXEC_DOES_NOTHING,
     Lie,
     function_becomes,
     in_child,
-    in_maker,
     leaves_out,
     lie,
     passes,
@@ -47,9 +45,6 @@ RESUMED = 0xFFFF
 
 ANY_CHILD = passes("wait4 takes any child", "wait4", 0, -1)
 OWN_GROUP = passes("wait4 takes a child of the own group", "wait4", 0, 0)
-REAPED_BY_NOBODY = in_maker(
-    "ended children vanish", lambda maker: maker.sys.rt_sigaction(SIGCHLD, SIG_IGN)
-)
 NO_KILL = leaves_out("kill", hangs=True)
 
 
@@ -93,7 +88,7 @@ def test_a_stop_a_resumption_and_the_end_are_reported(parent: Process) -> None:
 
 
 @clause("wait.2/returns-at-once-when-changed")
-@lie(REAPED_BY_NOBODY)
+@lie(ENDED_CHILDREN_VANISH)
 def test_the_wait_for_an_ended_child_returns_at_once(parent: Process) -> None:
     child = parent.fork()
     child.exit()
@@ -144,7 +139,7 @@ def test_with_sa_restart_the_wait_goes_on(
 
 
 @clause("wait.2/waitable-child-stays-until-waited")
-@lie(REAPED_BY_NOBODY)
+@lie(ENDED_CHILDREN_VANISH)
 def test_a_child_that_ended_long_ago_is_still_reported(parent: Process) -> None:
     first, second, third = parent.fork("first"), parent.fork("second"), parent.fork("third")
     first.exit(1)

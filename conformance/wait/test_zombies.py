@@ -22,9 +22,7 @@ from pytest_procsemantics.driven.constants import (
     WNOHANG,
     WNOWAIT,
 )
-from pytest_procsemantics.lies import Lie, in_maker, instead, leaves_out, lie
-
-VANISHES = in_maker("ended children vanish", lambda maker: maker.sys.rt_sigaction(SIGCHLD, SIG_IGN))
+from pytest_procsemantics.lies import ENDED_CHILDREN_VANISH, Lie, instead, leaves_out, lie
 
 
 def stays_a_zombie(hangs: bool) -> Lie:
@@ -33,7 +31,7 @@ def stays_a_zombie(hangs: bool) -> Lie:
 
 
 @clause("wait.2/wait-releases-resources")
-@lie(VANISHES, leaves_out("wait4"))
+@lie(ENDED_CHILDREN_VANISH, leaves_out("wait4"))
 def test_a_child_is_a_zombie_until_it_was_waited_for(parent: Process, observer: Observer) -> None:
     child = parent.fork()
     child.exit()
@@ -44,7 +42,7 @@ def test_a_child_is_a_zombie_until_it_was_waited_for(parent: Process, observer: 
 
 
 @clause("wait.2/zombie-keeps-pid")
-@lie(VANISHES)
+@lie(ENDED_CHILDREN_VANISH)
 def test_a_zombie_keeps_its_pid_and_its_status(parent: Process, observer: Observer) -> None:
     child = parent.fork()
     child.exit(5)
@@ -56,7 +54,7 @@ def test_a_zombie_keeps_its_pid_and_its_status(parent: Process, observer: Observ
 
 
 @clause("wait.2/zombie-counts-in-process-table")
-@lie(VANISHES)
+@lie(ENDED_CHILDREN_VANISH)
 def test_a_zombie_counts_for_the_limit_of_processes(parent: Process) -> None:
     user = 30000 + parent.own_pid % 30000  # nobody else's, other workers of this run included
     parent.sys.setresuid(user, user, user)
@@ -70,7 +68,7 @@ def test_a_zombie_counts_for_the_limit_of_processes(parent: Process) -> None:
 
 
 @clause("wait.2/sigchld-default-keeps-zombies")
-@lie(VANISHES)
+@lie(ENDED_CHILDREN_VANISH)
 def test_with_the_default_disposition_zombies_stay(parent: Process, observer: Observer) -> None:
     assert parent.sys.rt_sigaction(SIGCHLD).handler == SIG_DFL
     child = parent.fork()
@@ -111,7 +109,7 @@ def test_with_sa_nocldwait_the_signal_is_sent_all_the_same(parent: Process) -> N
 
 
 @clause("wait.2/ignoring-later-keeps-existing-zombies")
-@lie(VANISHES)
+@lie(ENDED_CHILDREN_VANISH)
 def test_ignoring_sigchld_later_leaves_a_zombie_there(parent: Process, observer: Observer) -> None:
     child = parent.fork()
     child.exit(3)

@@ -5,6 +5,7 @@ step added or left out. It is a Process that does otherwise, so the truth pays n
 """
 
 from pytest_procsemantics.lies.generic import (
+    ENDED_CHILDREN_VANISH,
     EXEC_CLOSES_NOTHING,
     EXEC_DOES_NOTHING,
     EXEC_IN_A_CHILD,
@@ -53,6 +54,7 @@ from pytest_procsemantics.lies.telling import (
 )
 
 __all__ = [
+    "ENDED_CHILDREN_VANISH",
     "EXEC_CLOSES_NOTHING",
     "EXEC_DOES_NOTHING",
     "EXEC_IN_A_CHILD",

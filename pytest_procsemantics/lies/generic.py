@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from pytest_procsemantics.driven.constants import F_SETFD, flag_names
+from pytest_procsemantics.driven.constants import F_SETFD, SIG_IGN, SIGCHLD, flag_names
 from pytest_procsemantics.driven.creation import Birth, Creation
 from pytest_procsemantics.driven.errors import CallFailed, Deviation
 from pytest_procsemantics.driven.process import Process
@@ -300,6 +300,11 @@ def in_maker(name: str, act: Callable[[Process], object], hangs: bool = False) -
             return super().create(creation, name)
 
     return Lie(name, Lying, hangs)
+
+
+ENDED_CHILDREN_VANISH = in_maker(
+    "ended children vanish", lambda maker: maker.sys.rt_sigaction(SIGCHLD, SIG_IGN)
+)
 
 
 def passes(name: str, call: str, index: int, change: Any, hangs: bool = False) -> Lie:
