@@ -48,7 +48,7 @@ from pytest_procsemantics.lies import (
     opened,
     passes,
 )
-from pytest_procsemantics.requirements import namespace_flags
+from pytest_procsemantics.requirements import new_init
 
 O_ASYNC = 0o20000
 WHOLE = Lock(F_WRLCK)
@@ -68,11 +68,6 @@ def new_file(process: Process, target: Target) -> int:
 def open_file(process: Process, target: Target, flags: int = 0) -> int:
     """Another description of that file."""
     return int(process.sys.openat(AT_FDCWD, f"{target.folder()}/file", O_RDWR | flags, 0o600))
-
-
-def new_init(maker: Process, name: str = "init") -> Process:
-    """The first process of a new pid namespace."""
-    return maker.clone(namespace_flags(maker, CLONE_NEWPID) | SIGCHLD, name=name)
 
 
 @clause("fcntl.2/dupfd-cloexec-sets-bit")

@@ -27,7 +27,7 @@ from pytest_procsemantics.lies import (
     lie,
     misreports,
 )
-from pytest_procsemantics.requirements import namespace_flags, own_namespaces
+from pytest_procsemantics.requirements import namespace_flags, new_init, own_namespaces
 
 IS_THREAD = every_child(CLONE_VM | CLONE_SIGHAND | CLONE_THREAD)
 IS_SIBLING = every_child(CLONE_PARENT | SIGCHLD)
@@ -109,7 +109,7 @@ def test_the_parent_of_a_threads_child_is_the_process(parent: Process, make: Mak
 @clause("getpid.2/getppid-after-orphaning-is-init")
 @lie(SAME)
 def test_the_parent_of_an_orphan_is_init(parent: Process, observer: Observer) -> None:
-    init = parent.clone(namespace_flags(parent, CLONE_NEWPID) | SIGCHLD, name="init")
+    init = new_init(parent)
     middle = init.fork("middle")
     orphan = middle.fork("orphan")
     middle.exit()
@@ -120,7 +120,7 @@ def test_the_parent_of_an_orphan_is_init(parent: Process, observer: Observer) ->
 @clause("getpid.2/getppid-zero-across-namespaces")
 @lie(SAME)
 def test_a_parent_in_another_namespace_is_0(parent: Process) -> None:
-    init = parent.clone(namespace_flags(parent, CLONE_NEWPID) | SIGCHLD, name="init")
+    init = new_init(parent)
     assert (init.sys.getpid(), init.sys.getppid()) == (1, 0)
     assert init.fork().sys.getppid() == 1
 

@@ -14,16 +14,14 @@ from pytest_procsemantics.driven.constants import (
     PR_SET_KEEPCAPS,
     RLIMIT_NOFILE,
     RLIMIT_NPROC,
-    SIG_IGN,
-    SIGCHLD,
 )
 from pytest_procsemantics.driven.forms import capability
 from pytest_procsemantics.lies import (
+    ENDED_CHILDREN_VANISH,
     acts_on_caller,
     before_call,
     drops,
     in_image,
-    in_maker,
     leaves_out,
     lie,
 )
@@ -33,8 +31,7 @@ from pytest_procsemantics.requirements import (
     expect_user_0_outside,
     own_namespaces,
 )
-
-SOMEBODY = 48158  # a user who runs nothing else
+from pytest_procsemantics.requirements.surroundings import SOMEBODY
 
 NO_LIMIT = leaves_out("prlimit64")
 
@@ -90,7 +87,7 @@ def test_at_the_limit_no_thread_is_made(parent: Process) -> None:
 
 
 @clause("getrlimit.2/nproc-zombies-count")
-@lie(in_maker("an ended child vanishes", lambda one: one.sys.rt_sigaction(SIGCHLD, SIG_IGN)))
+@lie(ENDED_CHILDREN_VANISH)
 def test_a_zombie_counts(parent: Process, observer: Observer) -> None:
     become_ordinary(parent, owns_its_files=True)
     own_namespaces(parent, CLONE_NEWUSER)

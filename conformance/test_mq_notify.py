@@ -9,7 +9,6 @@ from pytest_procsemantics.driven.constants import (
     EBUSY,
     SI_MESGQ,
     SIG_BLOCK,
-    SIGCHLD,
     SIGEV_NONE,
     SIGEV_SIGNAL,
     SIGUSR2,
@@ -26,7 +25,7 @@ from pytest_procsemantics.lies import (
     lie,
     opened,
 )
-from pytest_procsemantics.requirements import namespace_flags
+from pytest_procsemantics.requirements import new_init
 
 BY_SIGNAL = TimerEvent(SIGEV_SIGNAL, SIGUSR2)
 
@@ -126,7 +125,7 @@ def test_the_sender_is_told_by_the_receivers_number(parent: Process) -> None:
     parent.sys.rt_sigprocmask(SIG_BLOCK, {SIGUSR2})
     queue = new_queue(parent)
     parent.sys.mq_notify(queue, BY_SIGNAL)
-    init = parent.clone(namespace_flags(parent, CLONE_NEWPID) | SIGCHLD, name="init")
+    init = new_init(parent)
     send(init, queue)
     told = parent.sys.rt_sigtimedwait({SIGUSR2}, 0)
     assert init.creation

@@ -30,7 +30,6 @@ from pytest_procsemantics.driven.constants import (
     SECCOMP_RET_USER_NOTIF,
     SECCOMP_SET_MODE_FILTER,
     SECCOMP_SET_MODE_STRICT,
-    SIGCHLD,
     SIGKILL,
     SIGSYS,
 )
@@ -47,7 +46,7 @@ from pytest_procsemantics.lies import (
 )
 from pytest_procsemantics.requirements import (
     expect_new_privileges,
-    namespace_flags,
+    new_init,
     own_namespaces,
 )
 
@@ -278,10 +277,6 @@ def told(process: Process, listener: int) -> tuple[int, int]:
     return id, pid
 
 
-def in_new_pid_namespace(maker: Process, name: str) -> Process:
-    return maker.clone(namespace_flags(maker, CLONE_NEWPID) | SIGCHLD, name=name)
-
-
 @clause("seccomp.2/listener-has-cloexec")
 @lie(EXEC_CLOSES_NOTHING)
 def test_a_listener_is_closed_at_exec(parent: Process) -> None:
@@ -295,7 +290,7 @@ def test_a_listener_is_closed_at_exec(parent: Process) -> None:
 @lie(drops(CLONE_NEWPID))
 def test_the_pid_that_is_told_is_the_one_that_the_reader_sees(parent: Process) -> None:
     listener = listens(parent)
-    caller = in_new_pid_namespace(parent, "caller")
+    caller = new_init(parent, "caller")
     caller.post.sys.getppid()
     assert caller.own_pid == 1
     assert told(parent, listener)[1] == caller.pid
@@ -305,7 +300,7 @@ def test_the_pid_that_is_told_is_the_one_that_the_reader_sees(parent: Process) -
 @lie(drops(CLONE_NEWPID))
 def test_where_the_reader_sees_none_the_pid_that_is_told_is_zero(parent: Process) -> None:
     listener = listens(parent)
-    caller, reader = in_new_pid_namespace(parent, "caller"), in_new_pid_namespace(parent, "reader")
+    caller, reader = new_init(parent, "caller"), new_init(parent, "reader")
     answer = caller.post.sys.getppid()
     id, pid = told(reader, listener)
     assert pid == 0

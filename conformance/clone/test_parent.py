@@ -8,7 +8,6 @@ from pytest_procsemantics import Process, clause
 from pytest_procsemantics.alike import MakeWith, like_clone
 from pytest_procsemantics.driven import Observer, fails
 from pytest_procsemantics.driven.constants import (
-    CLONE_NEWPID,
     CLONE_PARENT,
     ECHILD,
     EINVAL,
@@ -21,7 +20,7 @@ from pytest_procsemantics.driven.constants import (
     WNOHANG,
 )
 from pytest_procsemantics.lies import adds, drops, in_child, lie
-from pytest_procsemantics.requirements import namespace_flags
+from pytest_procsemantics.requirements import new_init
 
 
 @pytest.fixture
@@ -85,7 +84,7 @@ def test_the_siblings_exit_signal_is_the_callers(parent: Process) -> None:
 @clause("clone.2/parent-refused-for-init")
 @lie(drops(CLONE_PARENT))
 def test_the_init_of_a_pid_namespace_cannot_make_a_sibling(parent: Process) -> None:
-    init = parent.clone(namespace_flags(parent, CLONE_NEWPID) | SIGCHLD, name="init")
+    init = new_init(parent)
     assert init.own_pid == 1
     with fails(EINVAL):
         init.clone(CLONE_PARENT | SIGCHLD)

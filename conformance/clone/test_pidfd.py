@@ -12,7 +12,6 @@ from pytest_procsemantics.alike import IS_CLONE
 from pytest_procsemantics.driven import Observer, fails
 from pytest_procsemantics.driven.constants import (
     CLONE_FILES,
-    CLONE_NEWPID,
     CLONE_PARENT_SETTID,
     CLONE_PIDFD,
     CLONE_SIGHAND,
@@ -35,7 +34,7 @@ from pytest_procsemantics.driven.constants import (
     WNOHANG,
 )
 from pytest_procsemantics.lies import adds, drops, in_child, leaves_out, lie
-from pytest_procsemantics.requirements import namespace_flags
+from pytest_procsemantics.requirements import new_init
 
 CLONE_PID = 0x1000  # of Linux 2.5.15 and earlier
 NONE = -1  # where a descriptor is to come
@@ -122,7 +121,7 @@ def test_the_child_does_not_get_the_descriptor(parent: Process, make: MakeWithPi
 def test_the_descriptor_of_a_reaped_child_means_no_later_one(
     parent: Process, make: MakeWithPidfd
 ) -> None:
-    init = parent.clone(namespace_flags(parent, CLONE_NEWPID) | SIGCHLD, name="init")
+    init = new_init(parent)
     child, pidfd = make(init)
     child.exit()
     child.wait_for_exit()

@@ -21,13 +21,12 @@ from pytest_procsemantics.driven.constants import (
     EPERM,
     O_WRONLY,
     P_ALL,
-    SIGCHLD,
     WALL,
     WEXITED,
     WNOHANG,
 )
 from pytest_procsemantics.lies import clone3_given, drops, in_maker, leaves_out, lie, passes
-from pytest_procsemantics.requirements import namespace_flags
+from pytest_procsemantics.requirements import namespace_flags, new_init
 
 CHOSEN = 4242
 NO_PID = 1 << 22  # no pid_max is higher
@@ -36,11 +35,6 @@ INITIAL = "pid:[4026531836]"  # the initial pid namespace, on every kernel
 NO_CAPABILITIES = bytes(24)  # for capset(2)
 
 CHOOSES_ITSELF = clone3_given("set_tid is not looked at", set_tid=0, set_tid_size=0)
-
-
-def new_init(maker: Process, name: str) -> Process:
-    """Process 1 of a new pid namespace, with all capabilities for it."""
-    return maker.clone(namespace_flags(maker, CLONE_NEWPID) | SIGCHLD, name=name)
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ def test_who_is_not_seen_has_no_proc_self(parent: Process, target: Target) -> No
 # --- the last number given ---
 
 
-def new_init(parent: Process) -> Process:
+def init_with_numbers(parent: Process) -> Process:
     """The init of a new pid namespace, whose numbers it may choose."""
     own_namespaces(parent, 0)
     init = parent.clone(CLONE_NEWPID | SIGCHLD, name="init")
@@ -106,7 +106,7 @@ def last(process: Process) -> int:
 @clause("pid_namespaces.7/ns-last-pid-is-per-namespace")
 @lie(before_call("openat", "one more is made", lambda init: init.fork()))
 def test_the_last_number_is_that_of_the_readers_namespace(parent: Process) -> None:
-    init = new_init(parent)
+    init = init_with_numbers(parent)
     last_child = [init.fork(), init.fork(), init.fork()][-1]
     assert last(init) == last_child.own_pid == 4
     assert last(parent) >= init.pid
@@ -115,7 +115,7 @@ def test_the_last_number_is_that_of_the_readers_namespace(parent: Process) -> No
 @clause("pid_namespaces.7/ns-last-pid-next-is-lowest-above")
 @lie(leaves_out("write"))
 def test_the_next_number_is_the_lowest_free_one_above(parent: Process) -> None:
-    init = new_init(parent)
+    init = init_with_numbers(parent)
     init.write_to(LAST, b"499")
     assert (init.fork().own_pid, last(init)) == (500, 500)
     init.write_to(LAST, b"498")
@@ -125,7 +125,7 @@ def test_the_next_number_is_the_lowest_free_one_above(parent: Process) -> None:
 @clause("pid_namespaces.7/ns-last-pid-write-needs-capability")
 @lie(leaves_out("capset"))
 def test_to_write_it_takes_one_of_two_capabilities(parent: Process) -> None:
-    init = new_init(parent)
+    init = init_with_numbers(parent)
     neither, restore, admin = init.fork("neither"), init.fork("restore"), init.fork("admin")
     lose_capabilities(neither, "SYS_ADMIN", "CHECKPOINT_RESTORE")
     restore.sys.capset(capability("CHECKPOINT_RESTORE"), capability("CHECKPOINT_RESTORE"), 0)

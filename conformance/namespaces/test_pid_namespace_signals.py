@@ -26,16 +26,20 @@ from pytest_procsemantics.driven.constants import (
 from pytest_procsemantics.driven.step import Step
 from pytest_procsemantics.lies import drops, leaves_out, lie, passes
 from pytest_procsemantics.lies.generic import Liar, Lie
-from pytest_procsemantics.requirements import namespace_flags, open_namespace, own_namespaces
+from pytest_procsemantics.requirements import (
+    new_init,
+    open_namespace,
+    own_namespaces,
+)
 
 NO_SIGNAL = leaves_out("kill")
 NO_NAMESPACE = drops(CLONE_NEWPID, hangs=True)
 AT_ONCE = leaves_out("rt_sigprocmask")
 
 
-def new_init(maker: Process, name: str = "init") -> Process:
+def sure_init(maker: Process, name: str = "init") -> Process:
     """The first process of a new pid namespace, and no other process 1."""
-    init = maker.clone(namespace_flags(maker, CLONE_NEWPID) | SIGCHLD, name=name)
+    init = new_init(maker, name)
     assert init.sys.getpid() == 1
     return init
 
@@ -91,7 +95,7 @@ FORCED = Lie("it is forced from outside", ForcedFromOutside)
 @clause("pid_namespaces.7/init-gets-only-handled-signals-from-inside")
 @lie(FORCED, NO_SIGNAL)
 def test_from_inside_only_signals_with_a_handler_reach_init(parent: Process) -> None:
-    init = new_init(parent)
+    init = sure_init(parent)
     member = init.fork("member")
     init.count_signals(SIGUSR1)
     member.sys.kill(1, SIGTERM)
@@ -104,7 +108,7 @@ def test_from_inside_only_signals_with_a_handler_reach_init(parent: Process) -> 
 @lie(FORCED)
 def test_no_privilege_inside_forces_a_signal_on_init(parent: Process, observer: Observer) -> None:
     own_namespaces(parent, 0, root=True)
-    init = new_init(parent)
+    init = sure_init(parent)
     member = init.fork("member")
     assert member.sys.kill(1, SIGKILL) == member.sys.kill(1, SIGSTOP) == 0
     assert init.sys.getppid() == 0
@@ -114,7 +118,7 @@ def test_no_privilege_inside_forces_a_signal_on_init(parent: Process, observer: 
 @clause("pid_namespaces.7/init-protected-from-own-signals")
 @lie(FORCED)
 def test_init_is_not_ended_by_its_own_signals(parent: Process) -> None:
-    init = new_init(parent)
+    init = sure_init(parent)
     assert init.sys.kill(1, SIGTERM) == init.sys.kill(1, SIGKILL) == 0
     assert init.sys.getppid() == 0
 
@@ -122,7 +126,7 @@ def test_init_is_not_ended_by_its_own_signals(parent: Process) -> None:
 @clause("pid_namespaces.7/init-signal-to-itself-si-pid")
 @lie(FORCED)
 def test_the_sender_of_inits_own_signal_is_1(parent: Process) -> None:
-    init = new_init(parent)
+    init = sure_init(parent)
     init.sys.rt_sigprocmask(SIG_BLOCK, {SIGUSR1})
     init.sys.kill(1, SIGUSR1)
     info = init.sys.rt_sigtimedwait({SIGUSR1}, 0)
@@ -135,7 +139,7 @@ def test_the_sender_of_inits_own_signal_is_1(parent: Process) -> None:
 @clause("pid_namespaces.7/ancestor-signals-need-handler")
 @lie(passes("SIGKILL", "kill", 1, SIGKILL), NO_SIGNAL)
 def test_from_outside_only_signals_with_a_handler_reach_init(parent: Process) -> None:
-    init = new_init(parent)
+    init = sure_init(parent)
     init.count_signals(SIGUSR1)
     parent.sys.kill(init.pid, SIGTERM)
     assert init.sys.rt_sigpending() == frozenset()
@@ -146,7 +150,7 @@ def test_from_outside_only_signals_with_a_handler_reach_init(parent: Process) ->
 @clause("pid_namespaces.7/ancestor-signal-si-pid-zero")
 @lie(FROM_INSIDE)
 def test_a_sender_from_outside_is_0(parent: Process) -> None:
-    init = new_init(parent)
+    init = sure_init(parent)
     member = init.fork("member")
     init.sys.rt_sigprocmask(SIG_BLOCK, {SIGUSR1, SIGUSR2})
     parent.sys.kill(init.pid, SIGUSR1)
@@ -158,7 +162,7 @@ def test_a_sender_from_outside_is_0(parent: Process) -> None:
 @clause("pid_namespaces.7/blocked-signal-from-outside-waits")
 @lie(NO_SIGNAL, AT_ONCE)
 def test_a_blocked_signal_from_outside_waits_for_its_handler(parent: Process) -> None:
-    init = new_init(parent)
+    init = sure_init(parent)
     init.count_signals(SIGUSR1)
     init.sys.rt_sigprocmask(SIG_BLOCK, {SIGUSR1})
     parent.sys.kill(init.pid, SIGUSR1)
@@ -170,7 +174,7 @@ def test_a_blocked_signal_from_outside_waits_for_its_handler(parent: Process) ->
 @clause("pid_namespaces.7/blocked-signal-without-handler-dropped")
 @lie(NO_SIGNAL, AT_ONCE)
 def test_a_blocked_signal_without_a_handler_is_dropped_in_the_end(parent: Process) -> None:
-    init = new_init(parent)
+    init = sure_init(parent)
     init.sys.rt_sigprocmask(SIG_BLOCK, {SIGUSR2})
     parent.sys.kill(init.pid, SIGUSR2)
     assert init.sys.rt_sigpending() == {SIGUSR2}
@@ -181,7 +185,7 @@ def test_a_blocked_signal_without_a_handler_is_dropped_in_the_end(parent: Proces
 @clause("pid_namespaces.7/ancestor-sigkill-is-forced")
 @lie(passes("SIGTERM", "kill", 1, SIGTERM, hangs=True))
 def test_sigkill_from_outside_ends_init_and_all_members(parent: Process) -> None:
-    init = new_init(parent)
+    init = sure_init(parent)
     member = parent.sys.pidfd_open(init.fork("member").pid, 0)
     parent.sys.kill(init.pid, SIGKILL)
     assert init.wait_for_exit().signal == SIGKILL
@@ -191,7 +195,7 @@ def test_sigkill_from_outside_ends_init_and_all_members(parent: Process) -> None
 @clause("pid_namespaces.7/ancestor-sigstop-is-forced")
 @lie(passes("SIGTERM", "kill", 1, SIGTERM, hangs=True))
 def test_sigstop_from_outside_stops_init(parent: Process, observer: Observer) -> None:
-    init = new_init(parent)
+    init = sure_init(parent)
     parent.sys.kill(init.pid, SIGSTOP)
     observer.wait_for_state(init, "T")
     parent.sys.kill(init.pid, SIGCONT)
@@ -222,7 +226,7 @@ def test_with_init_all_members_end(parent: Process) -> None:
 @clause("pid_namespaces.7/init-end-kills-nested-namespaces")
 @lie(NO_NAMESPACE)
 def test_with_init_those_in_namespaces_below_end(parent: Process) -> None:
-    init = parent.clone(namespace_flags(parent, CLONE_NEWPID) | SIGCHLD, name="init")
+    init = new_init(parent)
     inner = init.clone(CLONE_NEWPID | SIGCHLD, name="inner")
     members = [parent.sys.pidfd_open(one.pid, 0) for one in (inner, inner.fork("member"))]
     init.exit()

@@ -27,15 +27,15 @@ from pytest_procsemantics.driven.messages import (
     send_credentials,
 )
 from pytest_procsemantics.lies import becomes, drops, every_child, leaves_out, lie, passes
-from pytest_procsemantics.requirements import namespace_flags, open_namespace, own_namespaces
+from pytest_procsemantics.requirements import (
+    namespace_flags,
+    new_init,
+    open_namespace,
+    own_namespaces,
+)
 
 SAME = drops(CLONE_NEWPID)
 STAYS = leaves_out("setns")
-
-
-def new_init(maker: Process, name: str = "init") -> Process:
-    """The first process of a new pid namespace."""
-    return maker.clone(namespace_flags(maker, CLONE_NEWPID) | SIGCHLD, name=name)
 
 
 def number(child: Process) -> int:

@@ -30,7 +30,6 @@ from pytest_procsemantics.driven.constants import (
     PIDFD_SELF,
     PIDFD_THREAD,
     PR_SET_DUMPABLE,
-    SIGCHLD,
     SIGKILL,
 )
 from pytest_procsemantics.driven.forms import PidfdInfo
@@ -44,7 +43,7 @@ from pytest_procsemantics.lies import (
     passes,
     reports,
 )
-from pytest_procsemantics.requirements import namespace_flags, private_mounts
+from pytest_procsemantics.requirements import new_init, private_mounts
 from pytest_procsemantics.requirements.surroundings import SOMEBODY
 
 CLOSED = 99
@@ -294,7 +293,7 @@ def test_what_is_no_pidfd_is_refused(
 def test_from_an_inner_namespace_nothing_is_told(parent: Process, asked: int) -> None:
     child = parent.fork()
     pidfd = parent.sys.pidfd_open(child.own_pid, 0)
-    init = parent.clone(namespace_flags(parent, CLONE_NEWPID) | SIGCHLD, name="init")
+    init = new_init(parent)
     with fails(EREMOTE, ESRCH):
         told(init, pidfd, asked)
     child.exit()

@@ -56,7 +56,7 @@ from pytest_procsemantics.lies import (
     passes,
     reports,
 )
-from pytest_procsemantics.requirements import namespace_flags, own_namespaces
+from pytest_procsemantics.requirements import new_init, own_namespaces
 from pytest_procsemantics.requirements.surroundings import SOMEBODY
 
 CLOSED = 99
@@ -120,7 +120,7 @@ def test_a_refused_call_opens_nothing(parent: Process) -> None:
 @clause("pidfd_open.2/pid-is-looked-up-in-callers-namespace")
 @lie(drops(CLONE_NEWPID))
 def test_the_pid_is_a_number_of_the_callers_namespace(parent: Process, observer: Observer) -> None:
-    init = parent.clone(namespace_flags(parent, CLONE_NEWPID) | SIGCHLD, name="init")
+    init = new_init(parent)
     grandchild = init.fork("grandchild")
     first = init.sys.pidfd_open(1, 0)
     assert observer.fdinfo(init, first).get("Pid") == str(init.pid)

@@ -49,7 +49,7 @@ from pytest_procsemantics.lies import (
     passes,
     reports,
 )
-from pytest_procsemantics.requirements import namespace_flags
+from pytest_procsemantics.requirements import new_init
 from pytest_procsemantics.requirements.surroundings import SOMEBODY
 
 CLOSED = 99
@@ -398,7 +398,7 @@ def test_to_itself_a_process_may_send_any_code(parent: Process, code: int) -> No
 @clause("pidfd_send_signal.2/ancestor-namespace-allowed")
 @lie(drops(CLONE_NEWPID))
 def test_one_can_send_into_an_inner_namespace(parent: Process) -> None:
-    init = parent.clone(namespace_flags(parent, CLONE_NEWPID) | SIGCHLD, name="init")
+    init = new_init(parent)
     grandchild = blocking(init.fork("grandchild"), SIGUSR1)
     pidfd = parent.sys.pidfd_open(grandchild.pid, 0)
     parent.sys.pidfd_send_signal(pidfd, SIGUSR1)
@@ -411,7 +411,7 @@ def test_one_can_send_into_an_inner_namespace(parent: Process) -> None:
 @lie(drops(CLONE_NEWPID))
 def test_one_cannot_send_out_of_ones_namespace(parent: Process, signal: int) -> None:
     pidfd = blocking(parent, SIGUSR1).sys.pidfd_open(parent.own_pid, 0)
-    init = parent.clone(namespace_flags(parent, CLONE_NEWPID) | SIGCHLD, name="init")
+    init = new_init(parent)
     with fails(EINVAL):
         init.sys.pidfd_send_signal(pidfd, signal)
     assert parent.sys.rt_sigpending() == set()

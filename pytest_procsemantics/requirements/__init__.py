@@ -21,21 +21,15 @@ from pytest_procsemantics.report.text import one_line
 from pytest_procsemantics.requirements.common import Lacking, end_of, errno_of
 from pytest_procsemantics.requirements.probes import PROBES
 from pytest_procsemantics.requirements.probes import find_tool as find_tool
+from pytest_procsemantics.requirements.start import become_nicer as become_nicer
+from pytest_procsemantics.requirements.start import expect_end_as_another as expect_end_as_another
+from pytest_procsemantics.requirements.start import expect_new_privileges as expect_new_privileges
+from pytest_procsemantics.requirements.start import expect_own_id_map as expect_own_id_map
+from pytest_procsemantics.requirements.start import expect_user_0_outside as expect_user_0_outside
 from pytest_procsemantics.requirements.surroundings import at_the_limit as at_the_limit
-from pytest_procsemantics.requirements.surroundings import become_nicer as become_nicer
 from pytest_procsemantics.requirements.surroundings import become_ordinary as become_ordinary
 from pytest_procsemantics.requirements.surroundings import (
     enter_user_namespace as enter_user_namespace,
-)
-from pytest_procsemantics.requirements.surroundings import (
-    expect_end_as_another as expect_end_as_another,
-)
-from pytest_procsemantics.requirements.surroundings import (
-    expect_new_privileges as expect_new_privileges,
-)
-from pytest_procsemantics.requirements.surroundings import expect_own_id_map as expect_own_id_map
-from pytest_procsemantics.requirements.surroundings import (
-    expect_user_0_outside as expect_user_0_outside,
 )
 from pytest_procsemantics.requirements.surroundings import lose_capabilities as lose_capabilities
 from pytest_procsemantics.requirements.surroundings import mount_proc as mount_proc
@@ -43,6 +37,7 @@ from pytest_procsemantics.requirements.surroundings import namespace_flags as na
 from pytest_procsemantics.requirements.surroundings import (
     nest_user_namespaces as nest_user_namespaces,
 )
+from pytest_procsemantics.requirements.surroundings import new_init as new_init
 from pytest_procsemantics.requirements.surroundings import open_namespace as open_namespace
 from pytest_procsemantics.requirements.surroundings import own_namespaces as own_namespaces
 from pytest_procsemantics.requirements.surroundings import private_mounts as private_mounts

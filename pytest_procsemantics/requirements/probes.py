@@ -29,12 +29,12 @@ from pytest_procsemantics.driven.constants import (
     SIGCHLD,
 )
 from pytest_procsemantics.driven.errors import Unsupported
-from pytest_procsemantics.driven.forms.identity import capability
 from pytest_procsemantics.driven.forms.scheduling import CPU_BYTES
 from pytest_procsemantics.driven.library_start import why_no_library
 from pytest_procsemantics.requirements.calls import call_offered
 from pytest_procsemantics.requirements.common import Lacking, expect_file, read
 from pytest_procsemantics.requirements.options import option_set
+from pytest_procsemantics.requirements.start import has_capability
 from pytest_procsemantics.requirements.surroundings import namespace_flags
 
 Probe = Callable[[Process, str], str | None]
@@ -79,7 +79,7 @@ def root(process: Process, _: str) -> str | None:
 
 def capability_held(process: Process, name: str) -> str | None:
     """The capability is in the effective set, and does what it permits where that can be tried."""
-    if not process.sys.capget().effective & capability(name):
+    if not has_capability(process, name):
         return "not in the effective set"
     if name in CAPABILITY_ACTS:
         CAPABILITY_ACTS[name](process)
@@ -88,7 +88,7 @@ def capability_held(process: Process, name: str) -> str | None:
 
 def _take_nobodys_ids(call: str) -> Callable[[Process], object]:
     def act(process: Process) -> None:
-        if not process.sys.capget().effective & capability("KILL"):
+        if not has_capability(process, "KILL"):
             raise Lacking("without CAP_KILL nobody could end it")
         # Fails in a user namespace that maps one id alone, whatever the capabilities are.
         process.sys.raw(call, NOBODY, NOBODY, NOBODY)

@@ -7,7 +7,7 @@ import struct
 from pytest_procsemantics.driven import Out, Process, Target
 from pytest_procsemantics.driven.constants import PR_SET_DUMPABLE
 from pytest_procsemantics.driven.errors import Unsupported
-from pytest_procsemantics.requirements.surroundings import expect_new_privileges
+from pytest_procsemantics.requirements.start import expect_new_privileges
 
 USER, OWNER = 1000, 2000  # who runs a program, and whose it is
 GROUP, OWNING_GROUP = 1000, 3000

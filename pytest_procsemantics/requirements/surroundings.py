@@ -14,6 +14,7 @@ from pytest_procsemantics.driven.calls import Argument
 from pytest_procsemantics.driven.constants import (
     AT_FDCWD,
     CLONE_NEWNS,
+    CLONE_NEWPID,
     CLONE_NEWUSER,
     ENOENT,
     EPERM,
@@ -22,17 +23,21 @@ from pytest_procsemantics.driven.constants import (
     O_CLOEXEC,
     PR_CAP_AMBIENT,
     PR_CAP_AMBIENT_RAISE,
-    PR_GET_NO_NEW_PRIVS,
     PR_SET_DUMPABLE,
-    PRIO_PROCESS,
     RLIMIT_NPROC,
+    SIGCHLD,
 )
 from pytest_procsemantics.driven.errors import CallFailed, Unsupported
 from pytest_procsemantics.driven.forms.identity import capability
 from pytest_procsemantics.requirements.common import errno_of
+from pytest_procsemantics.requirements.start import (
+    expect_end_as_another,
+    expect_own_id_map,
+    has_capability,
+    is_user_0_outside,
+)
 
 SOMEBODY = 48157  # a user who runs nothing else
-NICEST = 19  # the highest nice value
 
 
 def namespace_flags(process: Process, flags: int) -> int:
@@ -42,7 +47,7 @@ def namespace_flags(process: Process, flags: int) -> int:
         `flags`, with CLONE_NEWUSER where the process lacks CAP_SYS_ADMIN and so needs a user
         namespace of its own to have it in.
     """
-    return flags if _has(process, "SYS_ADMIN") else flags | CLONE_NEWUSER
+    return flags if has_capability(process, "SYS_ADMIN") else flags | CLONE_NEWUSER
 
 
 def own_namespaces(process: Process, flags: int, *, root: bool = False) -> None:
@@ -64,6 +69,16 @@ def own_namespaces(process: Process, flags: int, *, root: bool = False) -> None:
     _truly(process, "unshare", needed)
     if needed & CLONE_NEWUSER:
         _map_ids(process, (0, 0) if root else (user, group), (user, group))
+
+
+def new_init(maker: Process, name: str = "init") -> Process:
+    """Make the first process of a new pid namespace; lies have a part in it.
+
+    Args:
+        maker: where it lacks CAP_SYS_ADMIN, the child gets a user namespace too.
+        name: of the child.
+    """
+    return maker.clone(namespace_flags(maker, CLONE_NEWPID) | SIGCHLD, name=name)
 
 
 def nest_user_namespaces(process: Process, most: int) -> None:
@@ -145,62 +160,6 @@ def _map_ids(process: Process, inside: tuple[int, int], outside: tuple[int, int]
     process.write_to("/proc/self/gid_map", b"%d %d 1" % (inside[1], outside[1]))
 
 
-def expect_own_id_map(process: Process) -> None:
-    """Go on only where a process may map its own user into a new user namespace.
-
-    Raises:
-        Unsupported: it is user 0 and has no CAP_SETFCAP, which that takes (user_namespaces(7), since Linux 5.12).
-    """
-    if not process.sys.geteuid() and not _has(process, "SETFCAP"):
-        raise Unsupported("cap:SETFCAP (to map user 0 into a user namespace)")
-
-
-def expect_new_privileges(process: Process) -> None:
-    """Go on only where a process can gain privileges by exec.
-
-    Raises:
-        Unsupported: it was started with no_new_privs, which can't be unset (prctl(2)).
-    """
-    if process.sys.prctl(PR_GET_NO_NEW_PRIVS):
-        raise Unsupported("new privileges (the suite was started with no_new_privs)")
-
-
-def expect_end_as_another(process: Process) -> None:
-    """Go on only where a process that took another user's ids could still be ended by the hub.
-
-    Raises:
-        Unsupported: it may take them, and lacks CAP_KILL as the hub does.
-    """
-    if _has(process, "SETUID") and not _has(process, "KILL"):
-        raise Unsupported("cap:KILL (to end a process of another user)")
-
-
-def expect_user_0_outside(process: Process) -> None:
-    """Go on only where user 0 is user 0 of the namespace above, too.
-
-    Raises:
-        Unsupported: it is another one there.
-    """
-    if not _is_user_0_outside(process):
-        raise Unsupported("user 0 outside (it is another user there)")
-
-
-def become_nicer(process: Process) -> int:
-    """Raise a process's nice value by one; another one above it is left.
-
-    Returns:
-        The new value, -19 to 18.
-
-    Raises:
-        Unsupported: it is too high already.
-    """
-    nice: int = process.sys.getpriority() + 1
-    if nice >= NICEST:
-        raise Unsupported(f"two nice values above the one of the start (it is {nice - 1})")
-    process.sys.setpriority(PRIO_PROCESS, 0, nice)
-    return nice
-
-
 def become_ordinary(process: Process, *, owns_its_files: bool = False) -> None:
     """Take the ids of a user whom limits hold; whoever may not do so is one already.
 
@@ -214,7 +173,7 @@ def become_ordinary(process: Process, *, owns_its_files: bool = False) -> None:
     expect_end_as_another(process)
     with suppress(CallFailed):
         process.sys.setresuid(SOMEBODY, SOMEBODY, SOMEBODY)
-    if not process.sys.geteuid() and _is_user_0_outside(process):
+    if not process.sys.geteuid() and is_user_0_outside(process):
         raise Unsupported("an ordinary user (user 0 can't become one, and no limit holds it)")
     if owns_its_files:
         process.sys.prctl(PR_SET_DUMPABLE, 1)
@@ -244,17 +203,6 @@ def at_the_limit(process: Process) -> Iterator[None]:
     process.sys.prlimit64(0, RLIMIT_NPROC, (1, hard))
     yield
     process.sys.prlimit64(0, RLIMIT_NPROC, (soft, hard))
-
-
-def _has(process: Process, name: str) -> bool:
-    """Whether a capability is effective, by its name without CAP_."""
-    return bool(process.sys.capget().effective & capability(name))
-
-
-def _is_user_0_outside(process: Process) -> bool:
-    """Whether user 0 here is user 0 of the namespace above too, as far as that can be seen."""
-    lines = Observer(process).read("/proc/self/uid_map").splitlines()
-    return any(line.split()[:2] == [b"0", b"0"] for line in lines)
 
 
 def _truly(process: Process, call: str, *args: Argument) -> None:
