@@ -1,15 +1,35 @@
-"""New images of driven processes: what they were handed, small ELF files, programs that nobody drives."""
+"""New images of driven processes: exec, what they were handed, small ELF files, programs that nobody drives."""
 
 from __future__ import annotations
 
+import os
 import struct
 import sys
 from collections.abc import Iterator
 
 import pytest
 
-from pytest_procsemantics.driven import CallFailed, Deviation, Process, Target
-from pytest_procsemantics.driven.constants import AT_PAGESZ, EFAULT, ENOENT, PF_R, SIGCONT
+from pytest_procsemantics.driven import (
+    AGENT,
+    CallFailed,
+    Deviation,
+    Ended,
+    Exit,
+    Process,
+    Target,
+)
+from pytest_procsemantics.driven.constants import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_PAGESZ,
+    CLONE_FILES,
+    E2BIG,
+    EFAULT,
+    ENOENT,
+    PF_R,
+    SIGCHLD,
+    SIGCONT,
+)
 from pytest_procsemantics.driven.elf import BASE, PAGE, Elf, exits, stops
 from pytest_procsemantics.native import build
 
@@ -18,6 +38,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 PATIENT = 60.0  # seconds: a busy machine is no finding
+O_PATH = 0o10000000
+NOBODY = 65534
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 MACHINES = ("aarch64", "riscv64", "x86_64")
 
 
@@ -32,6 +55,92 @@ def target() -> Iterator[Target]:
 def parent(target: Target) -> Process:
     """A fresh process."""
     return target.new_process()
+
+
+def test_an_image_keeps_its_pid_and_is_driven(parent: Process) -> None:
+    child = parent.fork()
+    pid, tid = child.pid, child.tid
+    assert child.execve(AGENT, [b"one", b"two"], [b"A=b"]) is child
+    assert (child.pid, child.tid, child.sys.getpid(), child.images) == (pid, tid, pid, 1)
+    child.execve(AGENT)
+    assert child.fork().sys.getppid() == pid
+
+
+def test_a_failed_exec_leaves_the_old_image(parent: Process) -> None:
+    for _ in range(3):
+        with pytest.raises(CallFailed) as caught:
+            parent.execve("/no/such/program")
+        assert caught.value.errno == ENOENT
+    assert parent.sys.getpid() == parent.pid
+    assert parent.images == 0
+
+
+def test_a_thread_that_execs_ends_the_others(target: Target, parent: Process) -> None:
+    process = parent.fork()
+    first, second = process.thread(), process.thread()
+    first.post.sys.getpid()
+    unread = process.post.sys.raw("ppoll", 0, 0, 0, 0, 0)  # it reads no more of these:
+    for _ in range(20):
+        process.post.sys.getpid()
+    second.execve(AGENT)
+    assert second.sys.gettid() == second.tid == second.pid == process.pid
+    target.wait_for_end(process)
+    target.wait_for_end(first)
+    with pytest.raises(Ended):
+        unread.arrives()
+    assert second.sys.getpid() == second.pid
+
+
+def test_sharers_of_descriptors_find_their_own_channels(parent: Process) -> None:
+    one = parent.clone(CLONE_FILES | SIGCHLD)
+    other = one.clone(CLONE_FILES | SIGCHLD)
+    other.execve(AGENT)
+    one.execve(AGENT)
+    assert [one.sys.getpid(), other.sys.getpid()] == [one.pid, other.pid]
+    assert parent.sys.getpid() == parent.pid
+
+
+def test_long_arguments_go_by_memory_of_their_own(parent: Process) -> None:
+    long = b"x" * 100_000
+    child = parent.fork()
+    child.execve(AGENT, [b"agent", long, b"end"], [b"LONG=" + long])
+    assert child.sys.getpid() == child.pid
+    with pytest.raises(CallFailed) as caught:
+        child.execve(
+            AGENT, [b"agent", b"x" * 200_000]
+        )  # one string has at most 128 KiB (execve(2))
+    assert caught.value.errno == E2BIG
+    assert child.sys.getpid() == child.pid
+
+
+@needs_root
+def test_exec_by_a_descriptor_in_an_empty_root(target: Target, parent: Process) -> None:
+    agent = parent.sys.openat(AT_FDCWD, target.agent_path, O_PATH)
+    parent.sys.chroot(target.folder())
+    with pytest.raises(CallFailed):
+        parent.execve(AGENT)
+    parent.execveat(agent, b"", [b"agent"], [], AT_EMPTY_PATH)
+    assert parent.sys.getpid() == parent.pid
+
+
+@needs_root
+def test_another_user_can_exec_the_agent(parent: Process) -> None:
+    child = parent.fork()
+    child.sys.setgroups([])
+    child.sys.setresgid(NOBODY, NOBODY, NOBODY)
+    child.sys.setresuid(NOBODY, NOBODY, NOBODY)
+    child.execve(AGENT)
+    assert child.sys.getuid() == NOBODY
+    child.exit(3)
+    assert child.wait_for_exit() == Exit(3)
+
+
+def test_an_image_that_nobody_drives_ends_by_itself(parent: Process) -> None:
+    child = parent.fork()
+    agent = child.target.agent_path
+    script = f"{agent.decode()}; test $? = 98"
+    child.post.execve("/bin/sh", ["sh", "-c", script])
+    assert child.wait_for_exit() == Exit(0)
 
 
 def test_an_image_tells_what_it_was_handed(parent: Process, target: Target) -> None:

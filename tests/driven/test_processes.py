@@ -26,7 +26,6 @@ from pytest_procsemantics.driven import (
     wire,
 )
 from pytest_procsemantics.driven.constants import (
-    AT_EMPTY_PATH,
     AT_FDCWD,
     CLONE_FILES,
     CLONE_NEWPID,
@@ -34,13 +33,11 @@ from pytest_procsemantics.driven.constants import (
     CLONE_SIGHAND,
     CLONE_VFORK,
     CLONE_VM,
-    E2BIG,
     EBADF,
     ECHILD,
     EFAULT,
     EINVAL,
     EMFILE,
-    ENOENT,
     ESRCH,
     O_RDONLY,
     SIGCHLD,
@@ -60,12 +57,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 PATIENT = 60.0  # seconds: a busy machine is no finding
-O_PATH = 0o10000000
 RLIMIT_NOFILE = 7
 PR_SET_SECCOMP, SECCOMP_MODE_STRICT = 22, 1
-NOBODY = 65534
 EVERY = 0xFFFFFFFF  # the last descriptor number of close_range
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 @pytest.fixture(scope="module")
@@ -178,95 +172,6 @@ def test_a_failed_creation_is_an_errno_and_its_slot_is_free(
     assert parent.fork().sys.getppid() == parent.pid
 
 
-# --- exec ---
-
-
-def test_an_image_keeps_its_pid_and_is_driven(parent: Process) -> None:
-    child = parent.fork()
-    pid, tid = child.pid, child.tid
-    assert child.execve(AGENT, [b"one", b"two"], [b"A=b"]) is child
-    assert (child.pid, child.tid, child.sys.getpid(), child.images) == (pid, tid, pid, 1)
-    child.execve(AGENT)
-    assert child.fork().sys.getppid() == pid
-
-
-def test_a_failed_exec_leaves_the_old_image(parent: Process) -> None:
-    for _ in range(3):
-        with pytest.raises(CallFailed) as caught:
-            parent.execve("/no/such/program")
-        assert caught.value.errno == ENOENT
-    assert parent.sys.getpid() == parent.pid
-    assert parent.images == 0
-
-
-def test_a_thread_that_execs_ends_the_others(target: Target, parent: Process) -> None:
-    process = parent.fork()
-    first, second = process.thread(), process.thread()
-    first.post.sys.getpid()
-    unread = process.post.sys.raw("ppoll", 0, 0, 0, 0, 0)  # it reads no more of these:
-    for _ in range(20):
-        process.post.sys.getpid()
-    second.execve(AGENT)
-    assert second.sys.gettid() == second.tid == second.pid == process.pid
-    target.wait_for_end(process)
-    target.wait_for_end(first)
-    with pytest.raises(Ended):
-        unread.arrives()
-    assert second.sys.getpid() == second.pid
-
-
-def test_sharers_of_descriptors_find_their_own_channels(parent: Process) -> None:
-    one = parent.clone(CLONE_FILES | SIGCHLD)
-    other = one.clone(CLONE_FILES | SIGCHLD)
-    other.execve(AGENT)
-    one.execve(AGENT)
-    assert [one.sys.getpid(), other.sys.getpid()] == [one.pid, other.pid]
-    assert parent.sys.getpid() == parent.pid
-
-
-def test_long_arguments_go_by_memory_of_their_own(parent: Process) -> None:
-    long = b"x" * 100_000
-    child = parent.fork()
-    child.execve(AGENT, [b"agent", long, b"end"], [b"LONG=" + long])
-    assert child.sys.getpid() == child.pid
-    with pytest.raises(CallFailed) as caught:
-        child.execve(
-            AGENT, [b"agent", b"x" * 200_000]
-        )  # one string has at most 128 KiB (execve(2))
-    assert caught.value.errno == E2BIG
-    assert child.sys.getpid() == child.pid
-
-
-@needs_root
-def test_exec_by_a_descriptor_in_an_empty_root(target: Target, parent: Process) -> None:
-    agent = parent.sys.openat(AT_FDCWD, target.agent_path, O_PATH)
-    parent.sys.chroot(target.folder())
-    with pytest.raises(CallFailed):
-        parent.execve(AGENT)
-    parent.execveat(agent, b"", [b"agent"], [], AT_EMPTY_PATH)
-    assert parent.sys.getpid() == parent.pid
-
-
-@needs_root
-def test_another_user_can_exec_the_agent(parent: Process) -> None:
-    child = parent.fork()
-    child.sys.setgroups([])
-    child.sys.setresgid(NOBODY, NOBODY, NOBODY)
-    child.sys.setresuid(NOBODY, NOBODY, NOBODY)
-    child.execve(AGENT)
-    assert child.sys.getuid() == NOBODY
-    child.exit(3)
-    assert child.wait_for_exit() == Exit(3)
-
-
-def test_an_image_that_nobody_drives_ends_by_itself(parent: Process) -> None:
-    child = parent.fork()
-    agent = child.target.agent_path
-    script = f"{agent.decode()}; test $? = 98"
-    child.post.execve("/bin/sh", ["sh", "-c", script])
-    assert child.wait_for_exit() == Exit(0)
-
-
 # --- descriptors and limits ---
 
 
@@ -279,10 +184,6 @@ def test_no_descriptor_is_needed_to_make_processes(parent: Process) -> None:
     grandchild = child.vfork()
     grandchild.execve(AGENT)
     assert grandchild.fork().sys.getppid() == grandchild.pid
-
-
-def test_a_transcript_without_a_step_is_empty() -> None:
-    assert str(Transcript()) == ""
 
 
 def test_close_range_of_everything_spares_the_channels(parent: Process) -> None:
@@ -512,6 +413,10 @@ def test_signals_are_counted_in_the_memory_of_the_process(parent: Process) -> No
         child.sys.kill(parent.pid, SIGUSR1)
         parent.sys.getpid()
     assert [process.count(SIGUSR1) for process in (parent, child, sharer)] == [3, 0, 3]
+
+
+def test_a_transcript_without_a_step_is_empty() -> None:
+    assert str(Transcript()) == ""
 
 
 # --- one test after the other ---
