@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import struct
 import sys
 from errno import ENOSYS, EPERM
 from pathlib import Path
@@ -17,11 +16,23 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pytest_procsemantics.driven.constants import (
+    BPF_ABS,
+    BPF_JEQ,
+    BPF_JMP,
+    BPF_JSET,
+    BPF_K,
+    BPF_LD,
+    BPF_RET,
+    BPF_W,
     PR_SET_NO_NEW_PRIVS,
     PR_SET_SECCOMP,
     SECCOMP_MODE_FILTER,
+    SECCOMP_RET_ALLOW,
+    SECCOMP_RET_ERRNO,
 )
 from pytest_procsemantics.driven.constants.calls import NUMBERS
+from pytest_procsemantics.driven.filters import INSTRUCTION
+from pytest_procsemantics.driven.forms.processes import FILTER
 
 # The default of Docker and Podman knows clone's namespaces only by its flags, and hides clone3, whose flags no filter sees.
 REFUSED = [
@@ -31,15 +42,14 @@ REFUSED = [
     *("personality", "acct", "syslog", "fanotify_init", "open_by_handle_at"),
 ]
 NAMESPACES = 0x7E020000  # the CLONE_NEW* that clone takes
-STATEMENT = struct.Struct("=HBBI")  # struct sock_filter: code, two jumps, constant
-LOAD, EQUALS, ANY_BIT, RETURN = 0x20, 0x15, 0x45, 0x06
+LOAD, RETURN = BPF_LD | BPF_W | BPF_ABS, BPF_RET | BPF_K
+EQUALS, ANY_BIT = BPF_JMP | BPF_JEQ | BPF_K, BPF_JMP | BPF_JSET | BPF_K
 NUMBER, FIRST_ARGUMENT = 0, 16  # in struct seccomp_data of a little-endian machine
-ALLOW, ERRNO = 0x7FFF0000, 0x00050000
 
 
 def answered(number: int, action: int) -> bytes:
     """Two statements: answer a call so."""
-    return STATEMENT.pack(EQUALS, 0, 1, number) + STATEMENT.pack(RETURN, 0, 0, action)
+    return INSTRUCTION.pack(EQUALS, 0, 1, number) + INSTRUCTION.pack(RETURN, 0, 0, action)
 
 
 def program(name: str) -> bytes:
@@ -50,21 +60,25 @@ def program(name: str) -> bytes:
         numbers = NUMBERS[platform.machine()]
         rules = b"".join(
             [
-                answered(numbers["clone3"], ERRNO | ENOSYS),
-                *(answered(numbers[name], ERRNO | EPERM) for name in REFUSED),
-                STATEMENT.pack(EQUALS, 0, 3, numbers["clone"]),
-                STATEMENT.pack(LOAD, 0, 0, FIRST_ARGUMENT),
-                STATEMENT.pack(ANY_BIT, 0, 1, NAMESPACES),
-                STATEMENT.pack(RETURN, 0, 0, ERRNO | EPERM),
+                answered(numbers["clone3"], SECCOMP_RET_ERRNO | ENOSYS),
+                *(answered(numbers[name], SECCOMP_RET_ERRNO | EPERM) for name in REFUSED),
+                INSTRUCTION.pack(EQUALS, 0, 3, numbers["clone"]),
+                INSTRUCTION.pack(LOAD, 0, 0, FIRST_ARGUMENT),
+                INSTRUCTION.pack(ANY_BIT, 0, 1, NAMESPACES),
+                INSTRUCTION.pack(RETURN, 0, 0, SECCOMP_RET_ERRNO | EPERM),
             ]
         )
-    return STATEMENT.pack(LOAD, 0, 0, NUMBER) + rules + STATEMENT.pack(RETURN, 0, 0, ALLOW)
+    return (
+        INSTRUCTION.pack(LOAD, 0, 0, NUMBER)
+        + rules
+        + INSTRUCTION.pack(RETURN, 0, 0, SECCOMP_RET_ALLOW)
+    )
 
 
 def main() -> None:
     code = program(sys.argv[1])
     memory = ctypes.create_string_buffer(code)
-    given = struct.pack("@HP", len(code) // STATEMENT.size, ctypes.addressof(memory))
+    given = FILTER.pack(len(code) // INSTRUCTION.size, ctypes.addressof(memory))
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     # Root needs no promise that nothing gains privileges, and so keeps them.
     if prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, given) and (

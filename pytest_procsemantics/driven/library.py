@@ -154,13 +154,9 @@ class Library:
     def pthread_cleanup_push(self, handler: int, value: int = 0) -> Any:
         """Push a clean-up handler, which gets the value. `leave` pops all, and runs none."""
         asked = self.actual(Function("pthread_cleanup_push", (handler, value)))
-        words = [arg for arg in asked.args if isinstance(arg, int)]
+        words = tuple(arg for arg in asked.args if isinstance(arg, int))
         step = self._process.ask(
-            wire.Request.FUNCTION,
-            asked.name,
-            (handler, value),
-            words,
-            number=wire.OwnFunction.PUSH_CLEANUP,
+            wire.Request.FUNCTION, asked.name, words, words, number=wire.OwnFunction.PUSH_CLEANUP
         )
         return step.arrives() if self._waits else step
 
@@ -354,7 +350,7 @@ class Library:
     ) -> Any:
         child = self._expect(name, parent.get("parent", self._process))
         asked = self.actual(Function(function, args))
-        words = [arg for arg in asked.args if isinstance(arg, int)]
+        words = tuple(arg for arg in asked.args if isinstance(arg, int))
         number = self.symbol(asked.name)
         step = self._process.ask(
             wire.Request.FUNCTION, function, args, words, number=number, child=child.slot

@@ -10,7 +10,12 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_procsemantics.driven import CallFailed, Observer, StartFailed, Target, Unsupported
-from pytest_procsemantics.driven.constants import CLONE_NEWUSER
+from pytest_procsemantics.driven.constants import (
+    CLONE_NEWUSER,
+    EPERM,
+    SECCOMP_RET_ERRNO,
+    SECCOMP_RET_KILL_PROCESS,
+)
 from pytest_procsemantics.driven.constants.calls import NUMBERS
 from pytest_procsemantics.driven.spec import host_machine
 from pytest_procsemantics.requirements import own_namespaces
@@ -19,12 +24,12 @@ from pytest_procsemantics.requirements.marker import why_not_here
 pytestmark = pytest.mark.skipif(
     why_not_here() is not None, reason=f"needs an agent: {why_not_here()}"
 )
-# seccomp(2): SECCOMP_RET_ERRNO with EPERM, and SECCOMP_RET_KILL_PROCESS.
-RETURNS_EPERM, KILLS = 0x00050001, 0x80000000
 FILTERED = Path(__file__).parent.parent / "filtered.py"
 
 
-@pytest.mark.parametrize("action", [RETURNS_EPERM, KILLS], ids=["refused", "fatal"])
+@pytest.mark.parametrize(
+    "action", [SECCOMP_RET_ERRNO | EPERM, SECCOMP_RET_KILL_PROCESS], ids=["refused", "fatal"]
+)
 def test_a_target_without_uname_has_an_unknown_release(action: int) -> None:
     uname = NUMBERS[host_machine()]["uname"]
     command = f"{sys.executable} {FILTERED} {uname}:{action}"
