@@ -4,7 +4,8 @@
 
 It is a sub-reaper: whatever the driver leaves becomes its child, so ECHILD from wait(2) is the
 proof that nothing is left. WHOM is group (the driver's, as a terminal does), driver, child (the
-driver's first), grandchild, or nobody; MOMENT is a number of seconds after the driver says "ready".
+driver's first), grandchild, or nobody; MOMENT is a number of seconds after the driver says "ready", or
+"asleep": when all of its group sleep after that.
 """
 
 from __future__ import annotations
@@ -61,13 +62,27 @@ def group_folders(paths: set[str]) -> list[str]:
     return [point + path for point in points for path in paths if os.path.isdir(point + path)]
 
 
+def state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def are_awake(group: int) -> bool:
+    """Whether a process of this group runs or waits for its pages."""
+    for pid in [group, *descendants(group)]:
+        try:
+            if os.getpgid(pid) == group and state(pid) in "RD":
+                return True
+        except OSError:
+            pass
+    return False
+
+
 def describe(pid: int) -> str:
     try:
         line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return f"{pid} {state(pid)} {line}"
     except OSError:
         return f"{pid}, gone meanwhile"
-    return f"{pid} {state} {line}"
 
 
 def reap_all(driver: int) -> tuple[int | None, list[str]]:
@@ -118,7 +133,11 @@ def main() -> None:
         for line in driver.stdout:
             if line.endswith(b"ready\n"):
                 break
-        time.sleep(float(moment))  # which moment it is, and no evidence
+        if moment == "asleep":
+            while are_awake(driver.pid):
+                os.sched_yield()
+        else:
+            time.sleep(float(moment))  # which moment it is, and no evidence
         all_groups = groups(descendants(os.getpid())) - own_groups
         seen = len(descendants(driver.pid))
         begin = time.monotonic()
