@@ -7,18 +7,21 @@ registered with atexit runs, coverage saves its data, sys's streams and C's are 
 
 from __future__ import annotations
 
-import atexit
-import gc
 import os
 import pickle
 import sys
 import threading
 import warnings
+from atexit import _run_exitfuncs, register
 from collections.abc import Callable, Mapping
-from os import _exit, getpid
+from gc import freeze
+from os import _exit, getpid, pread, write
+from sys import modules
 from typing import Any, ClassVar, NoReturn
 
 from pytest_procsemantics.spawners import outcomes, streams, way_back
+from pytest_procsemantics.spawners.streams import flush_all, take_over
+from pytest_procsemantics.spawners.way_back import NOTE_NOTHING, NOTE_RUNS
 
 FAILED = 1  # exit status where an exception ended the callable
 
@@ -57,18 +60,20 @@ class Life:
             shares_files: the parent has the same table of descriptors.
         """
         try:
-            os.write(self.back, way_back.NOTE_RUNS)
+            write(self.back, NOTE_RUNS)
             Life.own = self.back
             # What is garbage in the parent is for the parent to finalise.
-            gc.freeze()
+            freeze()
+            # To free what was there costs more pages than to keep it.
+            replaced = sys.unraisablehook, threading.excepthook, warnings.showwarning
             sys.excepthook, sys.unraisablehook = sys.__excepthook__, sys.__unraisablehook__
             threading.excepthook = threading.__excepthook__
             warnings.showwarning = self._warned
             if out < 0:
                 streams.send_home(self._tell)
             else:
-                streams.take_over(out, err, shares_files)
-            atexit.register(self._leave)
+                take_over(out, err, shares_files)
+            register(self._leave)
             try:
                 value = function(*args, **kwargs)
             except BaseException as error:
@@ -78,9 +83,9 @@ class Life:
                 if value is not None:
                     self._tell(*outcomes.returned(value))
                 elif getpid() == self.pid:
-                    os.write(self._way_back(), way_back.NOTE_NOTHING)
+                    write(self._way_back(), NOTE_NOTHING)
             # They run newest first, so that before those of the parent it is the turn of the one that ends the process.
-            atexit._run_exitfuncs()
+            _run_exitfuncs()
         finally:
             self._leave()
 
@@ -95,10 +100,10 @@ class Life:
     def _leave(self) -> NoReturn:
         try:
             try:
-                if "coverage" in sys.modules:
+                if "coverage" in modules:
                     save_coverage()
             finally:
-                streams.flush_all()
+                flush_all()
         finally:
             _exit(self.code)
 
@@ -132,9 +137,8 @@ class Life:
 
     def _way_back(self) -> int:
         """The descriptor of the way back, opened anew if the callable closed it."""
-        begin = way_back.NOTE_RUNS
         try:
-            if os.pread(self.back, len(begin), 0) == begin:
+            if pread(self.back, len(NOTE_RUNS), 0) == NOTE_RUNS:
                 return self.back
         except OSError:  # closed, or by now a pipe
             pass

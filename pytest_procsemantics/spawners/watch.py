@@ -16,10 +16,10 @@ import signal
 import struct
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from errno import ENOTSUP
 from functools import cache
+from os import getpid
 from pathlib import Path
 
 from pytest_procsemantics.spawners import rescue
@@ -28,9 +28,9 @@ from pytest_procsemantics.spawners.masks import catches
 from pytest_procsemantics.spawners.rescue import RECORD, Frozen, Rescue
 from pytest_procsemantics.spawners.tree import Stranger, Tree
 
-SLOT = struct.Struct("<qd")  # pid, or 0; deadline on the monotonic clock, or ENDED
 SLOTS = 1024  # children at a time that are watched; further ones are not
-HEAD = SLOTS * SLOT.size  # offset of what follows
+DEADLINES = SLOTS * 8  # offset of the second column
+HEAD = DEADLINES + SLOTS * 8  # offset of what follows
 # The signal at which children write their stacks, or 0; the watcher's pid, once it watches; whether there may be
 # children that freeze a thread of their parent, which nobody but the watcher can look after; the parent's pid.
 HEADER, WORD = struct.Struct("<qqqq"), struct.Struct("<q")
@@ -56,6 +56,12 @@ PASSED = ("PATH", "PYTHONHOME", "LD_LIBRARY_PATH")
 SHELL = '"$@" &'
 
 
+def columns(view: mmap.mmap) -> tuple[memoryview, memoryview]:
+    """Of each slot the pid, or 0, and the deadline on the monotonic clock, or ENDED, which is written first."""
+    memory = memoryview(view)
+    return memory[:DEADLINES].cast("q"), memory[DEADLINES:HEAD].cast("d")
+
+
 class Table:
     """A process's children, for its watcher.
 
@@ -64,12 +70,13 @@ class Table:
     """
 
     def __init__(self, listened: int | None) -> None:
-        self._owner = os.getpid()
+        self._owner = getpid()
         self._free: list[int] = []
         self._frozen: Frozen | None = None
         # Before Linux 5.3, and where no program may be started, nobody watches.
         with suppress(OSError):
             self._view = _started(listened or 0)
+            self._pids, self._deadlines = columns(self._view)
             self._free = list(range(SLOTS - 1, -1, -1))
 
     def note(self, pid: int, deadline: float) -> int:
@@ -79,10 +86,11 @@ class Table:
             Its slot, or -1 if it can't be watched.
         """
         # The children of a child are in its tree, and their parent can't free slots here.
-        if not self._free or os.getpid() != self._owner:
+        if not self._free or getpid() != self._owner:
             return -1
         slot = self._free.pop()
-        SLOT.pack_into(self._view, slot * SLOT.size, pid, deadline)
+        self._deadlines[slot] = deadline
+        self._pids[slot] = pid
         return slot
 
     def frozen(self) -> Frozen:
@@ -112,13 +120,12 @@ class Table:
 
     def ends(self, slot: int) -> bool:
         """Whether the watcher ends, or ended, this child for its deadline."""
-        return bool(SLOT.unpack_from(self._view, slot * SLOT.size)[1] == ENDED)
+        return bool(self._deadlines[slot] == ENDED)
 
     def drop(self, slot: int) -> bool:
         """Watch a child no longer, which has ended and is not reaped yet; give the same."""
-        begin = slot * SLOT.size
-        _, deadline = SLOT.unpack_from(self._view, begin)
-        SLOT.pack_into(self._view, begin, 0, 0.0)
+        self._pids[slot] = 0
+        deadline = self._deadlines[slot]
         self._free.append(slot)
         return bool(deadline == ENDED)
 
@@ -135,8 +142,8 @@ def _started(listened: int) -> mmap.mmap:
     try:
         os.ftruncate(table, SIZE)
         view = mmap.mmap(table, SIZE)
-        HEADER.pack_into(view, HEAD, listened, 0, 0, os.getpid())
-        given = [table, os.pidfd_open(os.getpid())]
+        HEADER.pack_into(view, HEAD, listened, 0, 0, getpid())
+        given = [table, os.pidfd_open(getpid())]
         try:
             # A worker in a call that blocks goes on for seconds without its controller.
             if WORKER in os.environ:
@@ -174,10 +181,11 @@ def main() -> None:
     waiting = {PARENT, CONTROLLER} if is_open(CONTROLLER) else {PARENT}
     os.closerange(max(waiting) + 1, os.sysconf("SC_OPEN_MAX"))
     view = mmap.mmap(TABLE, SIZE)
+    pids, deadlines = columns(view)
     listened, _, _, pid = HEADER.unpack_from(view, HEAD)
     parent, looked = Stranger(pid, PARENT), 0.0
     frozen = Rescue(memoryview(view)[FROZEN:], parent, listened)
-    WORD.pack_into(view, WATCHES, os.getpid())
+    WORD.pack_into(view, WATCHES, getpid())
     while PARENT in waiting:
         tick = rescue.TICK if WORD.unpack_from(view, LOOKS_OFTEN)[0] else TICK
         ended = select.select(waiting, (), (), tick)[0]
@@ -187,7 +195,7 @@ def main() -> None:
                 # A worker without a controller, of which a thread is frozen, must not come to run without the child.
                 parent.send(signal.SIGKILL)
                 _end(child, 0)
-            for _, pid, _ in _watched(view):
+            for pid in filter(None, pids):
                 _end(pid, 0)
             continue
         frozen.look()
@@ -195,9 +203,9 @@ def main() -> None:
         if now - looked < TICK:
             continue
         looked = now
-        for slot, pid, deadline in _watched(view):
-            if 0 < deadline < now - GRACE:
-                SLOT.pack_into(view, slot * SLOT.size, pid, ENDED)
+        for slot, pid in enumerate(pids):
+            if pid and 0 < deadlines[slot] < now - GRACE:
+                deadlines[slot] = ENDED
                 _end(pid, listened)
 
 
@@ -208,13 +216,6 @@ def is_open(descriptor: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _watched(view: mmap.mmap) -> Iterator[tuple[int, int, float]]:
-    for slot in range(SLOTS):
-        pid, deadline = SLOT.unpack_from(view, slot * SLOT.size)
-        if pid:
-            yield slot, pid, deadline
 
 
 def _end(pid: int, listened: int) -> None:
