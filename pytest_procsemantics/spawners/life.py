@@ -17,13 +17,24 @@ from collections.abc import Callable, Mapping
 from gc import freeze
 from os import _exit, getpid, pread, write
 from sys import modules
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 from pytest_procsemantics.spawners import outcomes, streams, way_back
 from pytest_procsemantics.spawners.streams import flush_all, take_over
 from pytest_procsemantics.spawners.way_back import NOTE_NOTHING, NOTE_RUNS
 
 FAILED = 1  # exit status where an exception ended the callable
+
+own: int | None = None  # the way back of the process that this is, if it is a child
+
+# What a child puts back: names of a module, one of them, its default. In a child code runs cold, and an attribute of a
+# module costs it three pages more than a name in a dictionary.
+HOOKS = (
+    (vars(sys), "excepthook", sys.__excepthook__),
+    (vars(sys), "unraisablehook", sys.__unraisablehook__),
+    (vars(threading), "excepthook", threading.__excepthook__),
+)
+WARNINGS = vars(warnings)
 
 
 class Life:
@@ -35,7 +46,6 @@ class Life:
     """
 
     __slots__ = ("back", "code", "parent", "pid")
-    own: ClassVar[int | None] = None  # the way back of the process that this is, if it is a child
 
     def __init__(self, back: int, parent: int) -> None:
         self.back = back
@@ -59,16 +69,18 @@ class Life:
             out, err: where standard output and error go; below 0: where the parent's go.
             shares_files: the parent has the same table of descriptors.
         """
+        global own
         try:
-            write(self.back, NOTE_RUNS)
-            Life.own = self.back
+            own = self.back
+            write(own, NOTE_RUNS)
             # What is garbage in the parent is for the parent to finalise.
             freeze()
-            # To free what was there costs more pages than to keep it.
-            replaced = sys.unraisablehook, threading.excepthook, warnings.showwarning
-            sys.excepthook, sys.unraisablehook = sys.__excepthook__, sys.__unraisablehook__
-            threading.excepthook = threading.__excepthook__
-            warnings.showwarning = self._warned
+            # To free what was there would cost pages as well.
+            kept = [WARNINGS["showwarning"]]
+            for names, name, default in HOOKS:
+                kept += (names[name],)
+                names[name] = default
+            WARNINGS["showwarning"] = self._warned
             if out < 0:
                 streams.send_home(self._tell)
             else:

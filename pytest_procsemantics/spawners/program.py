@@ -251,7 +251,7 @@ class Exec(Programs):
             is_main, raised = get_ident() == self._main, self._raised
             try:
                 if is_main:
-                    raised.usual, sys.unraisablehook = sys.unraisablehook, raised.take
+                    raised.usual, sys.unraisablehook = sys.unraisablehook, raised.hook
                 pid = fork()
                 if not pid:
                     start.become(writer)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import faulthandler
-import math
 import os
 import signal
 import sys
 import threading
-import time
 from _thread import _count, get_ident
 from collections.abc import Callable, Mapping
+from faulthandler import register, unregister
+from math import inf
 from os import _exit, getpid
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from pytest_procsemantics.spawners import hang, streams, watch
+from pytest_procsemantics.spawners import hang, life, streams, watch
 from pytest_procsemantics.spawners.child import NO_FILE, Child
 from pytest_procsemantics.spawners.handle import ALL
+from pytest_procsemantics.spawners.hang import Beside
 from pytest_procsemantics.spawners.life import FAILED, Life
+from pytest_procsemantics.spawners.streams import flush_all
 from pytest_procsemantics.spawners.way_back import new_file
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ class Raised:
     def __init__(self) -> None:
         self.errors: list[BaseException] = []
         self.usual = sys.unraisablehook
+        self.hook = self.take  # made once
 
     def take(self, unraisable: sys.UnraisableHookArgs) -> None:
         """Keep what is no ordinary exception."""
@@ -105,7 +108,7 @@ class Spawner:
                 " os.fork and subprocess work there"
             )
         seconds = self.timeout if timeout is None else timeout
-        if not 0 < seconds < math.inf:
+        if not 0 < seconds < inf:
             raise ValueError(
                 f"timeout: {seconds!r} is no length of time; accepted: seconds above 0"
             )
@@ -135,7 +138,7 @@ class Spawner:
             OSError: the system call's errno, with the primitive's name.
         """
         seconds = self._seconds(timeout)
-        streams.flush_all()
+        flush_all()
         pid, home = -1, getpid()
         files = [new_file("way-back")]
         try:
@@ -143,17 +146,17 @@ class Spawner:
                 files += new_file("stdout"), new_file("stderr")
             else:
                 files += NO_FILE, NO_FILE
-            beside = hang.Beside.of_now() if _count() else None
-            begin = time.monotonic()
+            beside = Beside.of_now() if _count() else None
+            begin = monotonic()
             # From here on, so that a hook that hangs in the child can be seen.
             # Not by functions of hang: each object that is used on this way costs a page after the fork.
             if self._listened is not None:
-                faulthandler.register(self._listened, files[0], all_threads=True, chain=True)
+                register(self._listened, files[0], True, True)  # all_threads, chain
             back, out, err = files
             is_main, raised = get_ident() == self._main, self._raised
             try:
                 if is_main:
-                    raised.usual, sys.unraisablehook = sys.unraisablehook, raised.take
+                    raised.usual, sys.unraisablehook = sys.unraisablehook, raised.hook
                 pid = make()
                 if not pid:
                     if beside is not None and self._listened is not None:
@@ -192,10 +195,10 @@ class Spawner:
         if is_main:
             sys.unraisablehook = self._raised.usual
         if self._listened is not None:
-            if Life.own is None:
-                faulthandler.unregister(self._listened)
+            if life.own is None:
+                unregister(self._listened)
             else:  # this process is a child itself, and listens
-                hang.listen(self._listened, Life.own)
+                hang.listen(self._listened, life.own)
 
     def _give_up(self, pid: int, files: list[int]) -> None:
         """Leave nothing of a spawn that failed, or that a signal handler interrupted."""

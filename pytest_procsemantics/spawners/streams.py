@@ -9,15 +9,17 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
-import os
 import sys
 from collections.abc import Callable
 from functools import partial
+from os import dup2
 from typing import Any, TextIO
 
 from pytest_procsemantics.spawners import way_back
 
 OUT, ERR = 1, 2
+NAMES = (OUT, "stdout"), (ERR, "stderr")
+SYS = vars(sys)
 
 
 def stdio() -> Callable[[None], int] | None:
@@ -72,10 +74,10 @@ def take_over(out: int, err: int, shares_files: bool) -> None:
     if shares_files:
         sys.stdout, sys.stderr = printing(out), printing(err)
         return
-    os.dup2(out, OUT)
-    os.dup2(err, ERR)
-    sys.stdout = _printing.get(OUT) or printing(OUT)
-    sys.stderr = _printing.get(ERR) or printing(ERR)
+    dup2(out, OUT)
+    dup2(err, ERR)
+    for number, name in NAMES:
+        SYS[name] = _printing[number] if number in _printing else printing(number)
 
 
 class Home(io.TextIOBase):

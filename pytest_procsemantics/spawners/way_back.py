@@ -10,7 +10,12 @@ import errno
 import os
 import pickle
 import struct
+import sys
+from collections.abc import Callable
 from typing import Any
+
+if sys.platform != "win32":
+    from os import pread
 
 PROTOCOL = pickle.HIGHEST_PROTOCOL
 HEADER = struct.Struct("<4sQ")  # kind, bytes of payload
@@ -36,15 +41,20 @@ AT_ONCE = 400
 FORK_HOOKS, CALLABLE, ENDING = "fork hooks", "callable", "ending"
 
 
+def _without_a_name(name: str) -> int:
+    import tempfile
+
+    descriptor, path = tempfile.mkstemp(prefix=f"procsem-{name}-")
+    os.unlink(path)
+    return descriptor
+
+
+_create: Callable[[str], int] = getattr(os, "memfd_create", _without_a_name)
+
+
 def new_file(name: str) -> int:
     """A descriptor of a fresh file that has no name in any folder."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create(name)
-    else:
-        import tempfile
-
-        descriptor, path = tempfile.mkstemp(prefix=f"procsem-{name}-")
-        os.unlink(path)
+    descriptor = _create(name)
     return descriptor if descriptor > LAST_STANDARD else _moved(descriptor)
 
 
@@ -133,11 +143,11 @@ class Records:
 
 def read(descriptor: int, begin: int = 0) -> bytes:
     """The file's content from an offset on, without moving the offset that the child writes at."""
-    content = os.pread(descriptor, AT_ONCE, begin)
+    content = pread(descriptor, AT_ONCE, begin)
     if len(content) < AT_ONCE:
         return content
     parts, size = [], os.fstat(descriptor).st_size
-    while begin < size and (content := os.pread(descriptor, size - begin, begin)):
+    while begin < size and (content := pread(descriptor, size - begin, begin)):
         parts.append(content)
         begin += len(content)
     return parts[0] if len(parts) == 1 else b"".join(parts)
