@@ -15,7 +15,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, BinaryIO, NoReturn
 
-from pytest_procsemantics.spawners.life import Life
+from pytest_procsemantics.spawners.life import live
 from pytest_procsemantics.spawners.streams import ERR, OUT
 
 
@@ -30,7 +30,7 @@ def main(file: BinaryIO) -> NoReturn:
     os.set_inheritable(back, False)
     if listened:
         faulthandler.register(listened, back, all_threads=True, chain=True)
-    Life(back, parent).live(call, (file,), {}, OUT, ERR, False)
+    live(back, parent, call, (file,), {}, OUT, ERR, False)
 
 
 def call(file: BinaryIO) -> Any:

@@ -19,8 +19,8 @@ from pytest_procsemantics.spawners import hang, life, streams, watch
 from pytest_procsemantics.spawners.child import NO_FILE, Child
 from pytest_procsemantics.spawners.handle import ALL
 from pytest_procsemantics.spawners.hang import Beside
-from pytest_procsemantics.spawners.life import FAILED, Life
-from pytest_procsemantics.spawners.streams import flush_all
+from pytest_procsemantics.spawners.life import FAILED, live
+from pytest_procsemantics.spawners.streams import SYS, flush_all
 from pytest_procsemantics.spawners.way_back import new_file
 
 if TYPE_CHECKING:
@@ -156,13 +156,13 @@ class Spawner:
             is_main, raised = get_ident() == self._main, self._raised
             try:
                 if is_main:
-                    raised.usual, sys.unraisablehook = sys.unraisablehook, raised.hook
+                    raised.usual, SYS["unraisablehook"] = SYS["unraisablehook"], raised.hook
                 pid = make()
                 if not pid:
                     if beside is not None and self._listened is not None:
                         # Another thread may have spawned in the meantime.
                         hang.listen(self._listened, back)
-                    Life(back, home).live(function, args, kwargs, out, err, shares_files)
+                    live(back, home, function, args, kwargs, out, err, shares_files)
             finally:
                 if not pid or getpid() != home:
                     _exit(FAILED)
@@ -193,12 +193,12 @@ class Spawner:
     def _listen_no_more(self, is_main: bool) -> None:
         """Have this process after a fork what it had before, as to the signal for stacks, and errors in hooks."""
         if is_main:
-            sys.unraisablehook = self._raised.usual
+            SYS["unraisablehook"] = self._raised.usual
         if self._listened is not None:
             if life.own is None:
                 unregister(self._listened)
             else:  # this process is a child itself, and listens
-                hang.listen(self._listened, life.own)
+                hang.listen(self._listened, life.own[0])
 
     def _give_up(self, pid: int, files: list[int]) -> None:
         """Leave nothing of a spawn that failed, or that a signal handler interrupted."""

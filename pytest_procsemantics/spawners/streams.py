@@ -18,8 +18,7 @@ from typing import Any, TextIO
 from pytest_procsemantics.spawners import way_back
 
 OUT, ERR = 1, 2
-NAMES = (OUT, "stdout"), (ERR, "stderr")
-SYS = vars(sys)
+SYS = vars(sys)  # to set a name here costs fewer pages than an attribute of the module
 
 
 def stdio() -> Callable[[None], int] | None:
@@ -76,8 +75,8 @@ def take_over(out: int, err: int, shares_files: bool) -> None:
         return
     dup2(out, OUT)
     dup2(err, ERR)
-    for number, name in NAMES:
-        SYS[name] = _printing[number] if number in _printing else printing(number)
+    SYS["stdout"] = _printing.get(OUT) or printing(OUT)
+    SYS["stderr"] = _printing.get(ERR) or printing(ERR)
 
 
 class Home(io.TextIOBase):

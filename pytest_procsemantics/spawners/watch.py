@@ -56,7 +56,7 @@ PASSED = ("PATH", "PYTHONHOME", "LD_LIBRARY_PATH")
 SHELL = '"$@" &'
 
 
-def columns(view: mmap.mmap) -> tuple[memoryview, memoryview]:
+def columns(view: mmap.mmap) -> tuple[memoryview[int], memoryview[float]]:
     """Of each slot the pid, or 0, and the deadline on the monotonic clock, or ENDED, which is written first."""
     memory = memoryview(view)
     return memory[:DEADLINES].cast("q"), memory[DEADLINES:HEAD].cast("d")
