@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from _thread import _count, get_ident
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from faulthandler import register, unregister
 from math import inf
 from os import _exit, getpid
@@ -139,20 +139,18 @@ class Spawner:
         """
         seconds = self._seconds(timeout)
         flush_all()
-        pid, home = -1, getpid()
-        files = [new_file("way-back")]
+        pid, home, out, err = -1, getpid(), NO_FILE, NO_FILE
+        back = new_file("way-back")
         try:
             if capture:
-                files += new_file("stdout"), new_file("stderr")
-            else:
-                files += NO_FILE, NO_FILE
+                out = new_file("stdout")
+                err = new_file("stderr")
             beside = Beside.of_now() if _count() else None
             begin = monotonic()
             # From here on, so that a hook that hangs in the child can be seen.
             # Not by functions of hang: each object that is used on this way costs a page after the fork.
             if self._listened is not None:
-                register(self._listened, files[0], True, True)  # all_threads, chain
-            back, out, err = files
+                register(self._listened, back, True, True)  # all_threads, chain
             is_main, raised = get_ident() == self._main, self._raised
             try:
                 if is_main:
@@ -183,7 +181,7 @@ class Spawner:
                 self._table,
             )
         except BaseException as error:
-            self._give_up(pid, files)
+            self._give_up(pid, (back, out, err))
             if isinstance(error, OSError) and error.errno is not None:
                 text = f"{self.primitive}: {os.strerror(error.errno)}"
                 raise OSError(error.errno, text) from None
@@ -200,7 +198,7 @@ class Spawner:
             else:  # this process is a child itself, and listens
                 hang.listen(self._listened, life.own[0])
 
-    def _give_up(self, pid: int, files: list[int]) -> None:
+    def _give_up(self, pid: int, files: Sequence[int]) -> None:
         """Leave nothing of a spawn that failed, or that a signal handler interrupted."""
         if pid in self._children:
             self._children[pid].close()
