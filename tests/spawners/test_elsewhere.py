@@ -42,7 +42,7 @@ MACOS = {
 WINDOWS = {
     "platform": "win32",
     "modules": ["_posixsubprocess", "fcntl", "grp", "pwd", "resource", "termios"],
-    "os": ["fork", "posix_spawn", "register_at_fork", "wait4", *MACOS["os"]],
+    "os": ["fork", "posix_spawn", "pread", "register_at_fork", "wait4", "writev", *MACOS["os"]],
     "signal": ["SIGCHLD", "SIGKILL", *MACOS["signal"]],
 }
 
