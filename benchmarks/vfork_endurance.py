@@ -26,6 +26,7 @@ NOISE = 1000.0  # KB that a process may grow for other reasons
 WARM = 20  # of so many children one is made before it is measured
 SWITCHES = 0.0002  # seconds that a thread keeps the interpreter from others
 TIMEOUT = 0.05  # seconds to the deadline of a child that hangs
+ENTERING = 1.0  # the same, of one that must be in C by then, where no exception comes
 
 
 def leaves() -> None:
@@ -183,7 +184,7 @@ def hangs(vfork: Vfork, count: int) -> None:
 def keeps_the_interpreter() -> None:
     """A child that nothing ends but the end of this process, beside a thread that wants the interpreter."""
     with busy(1), Vfork() as vfork:
-        vfork(spins_in_c, timeout=TIMEOUT)
+        vfork(spins_in_c, timeout=ENTERING)
 
 
 def takes_along(count: int) -> None:
