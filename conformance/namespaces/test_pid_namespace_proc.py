@@ -63,6 +63,7 @@ def test_a_mount_of_proc_lists_the_mounters_namespace_to_everybody(
 @lie(OLD_MOUNT)
 def test_with_a_mount_namespace_proc_is_mounted_over_the_old_one(parent: Process) -> None:
     init = init_with_mounts(parent)
+    assert Observer(parent).link("/proc/self") == str(parent.pid)
     mount_proc(init, "/proc")
     assert listed(init, "/proc") == {1}
     assert listed(parent, "/proc") >= {parent.pid, init.pid}

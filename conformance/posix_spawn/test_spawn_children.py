@@ -173,6 +173,7 @@ def test_posix_spawnp_leaves_no_text_to_a_shell(program: Process, target: Target
 def test_a_program_is_spawned_by_its_descriptor(program: Process, target: Target) -> None:
     file = program.sys.openat(AT_FDCWD, target.agent_path, O_RDONLY)
     program.sys.dup3(file, 40, O_CLOEXEC)
+    assert program.sys.readlinkat(AT_FDCWD, "/proc/self/fd/40") == target.agent_path
     assert program.lib.posix_spawn("/proc/self/fd/40").sys.getppid() == program.pid
 
 

@@ -81,11 +81,7 @@ class Observer:
             Unsupported: it is one of /proc, where no proc is mounted.
         """
         calls = self.process.sys
-        try:
-            fd = calls.openat(AT_FDCWD, path, O_RDONLY)
-        except CallFailed as error:
-            self._expect_proc(path, error)
-            raise
+        fd = calls.openat(AT_FDCWD, path, O_RDONLY)
         try:
             content = b""
             while len(content) < MOST:
@@ -103,20 +99,8 @@ class Observer:
         Raises:
             Unsupported: as for `read`.
         """
-        try:
-            target = bytes(self.process.sys.readlinkat(AT_FDCWD, path))
-        except CallFailed as error:
-            self._expect_proc(path, error)
-            raise
+        target = bytes(self.process.sys.readlinkat(AT_FDCWD, path))
         return target.decode("utf-8", "surrogateescape")
-
-    def _expect_proc(self, path: str, error: CallFailed) -> None:
-        """Go on only if it says something of the path that it is not there."""
-        if error.errno == ENOENT and path.startswith("/proc/"):
-            try:
-                self.process.sys.readlinkat(AT_FDCWD, "/proc/self")
-            except CallFailed:
-                raise Unsupported("/proc (not mounted)") from None
 
     def namespace(self, process: Process, kind: str) -> str:
         """The identity of a namespace of a process or thread; kind as in /proc/PID/ns (namespaces(7)).

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from errno import ENOENT
 from typing import TYPE_CHECKING, Any
 
-from pytest_procsemantics.driven.errors import CallFailed
+from pytest_procsemantics.driven.errors import CallFailed, Unsupported
 
 if TYPE_CHECKING:
     from pytest_procsemantics.driven.process import Process
 
 LOWEST_ERRNO = -4095  # results from here to -1 are errors (syscall(2))
+NOT_THERE = -ENOENT
+PROC = "/proc/", b"/proc/"
 
 
 class Step:
@@ -71,6 +74,7 @@ class Step:
 
         Raises:
             CallFailed: the call gave an errno.
+            Unsupported: it found nothing in /proc, where no proc is mounted.
             Overdue: it did not come in time although the hub answers.
             Ended: the process ended first.
             TargetLost: there is no target any more.
@@ -86,7 +90,12 @@ class Step:
             raise self.process.gone(self)
         result = self.result
         if LOWEST_ERRNO <= result < 0:
+            if result == NOT_THERE and self._is_about_proc() and not self.process.target.has_proc:
+                raise Unsupported("/proc (not mounted)")
             raise CallFailed(-result, self.process, self.name)
         if self.decode:
             return self.decode(result, self.data)
         return result
+
+    def _is_about_proc(self) -> bool:
+        return any(isinstance(arg, (str, bytes)) and arg[:6] in PROC for arg in self.args)

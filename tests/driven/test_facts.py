@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from pytest_procsemantics.driven import CallFailed, Observer, StartFailed, Target, Unsupported
+from pytest_procsemantics.driven import CallFailed, StartFailed, Target, Unsupported
 from pytest_procsemantics.driven.constants import (
+    AT_FDCWD,
     CLONE_NEWUSER,
     EPERM,
     SECCOMP_RET_ERRNO,
@@ -49,11 +50,18 @@ def test_a_process_on_its_way_to_rest_has_no_state_yet(monkeypatch: pytest.Monke
 
 
 def test_where_no_proc_is_mounted_nothing_is_observed() -> None:
+    """A process alone that does not see it says nothing of the target."""
     with Target.open("local") as target, target.test():
         process = target.new_process()
         own_namespaces(process, CLONE_NEWUSER)
         process.sys.chroot(target.folder())
-        for look in (Observer(process).read, Observer(process).link):
+        with pytest.raises(CallFailed, match="ENOENT"):
+            process.sys.readlinkat(AT_FDCWD, "/proc/self")
+    with Target.open("local") as target, target.test():
+        observing = target.observer.process
+        own_namespaces(observing, CLONE_NEWUSER)
+        observing.sys.chroot(target.folder())
+        for look in (target.observer.read, target.observer.link):
             with pytest.raises(Unsupported, match=r"/proc \(not mounted\)$"):
                 look("/proc/self/exe")
             with pytest.raises(CallFailed):
