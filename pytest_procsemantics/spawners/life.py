@@ -65,14 +65,12 @@ def live(
     global own, _code
     pid = getpid()
     try:
-        own = back, pid, parent
+        own, _code = (back, pid, parent), FAILED
         write(back, NOTE_RUNS)
         # What is garbage in the parent is for the parent to finalise.
         freeze()
-        _kept = (
-            THREADING["excepthook"],
-            WARNINGS["showwarning"],
-        )  # to free them would cost pages too
+        # Kept, for to free them would cost pages too.
+        _kept = THREADING["excepthook"], WARNINGS["showwarning"]
         SYS["excepthook"], SYS["unraisablehook"] = EXCEPTHOOK, UNRAISABLEHOOK
         THREADING["excepthook"], WARNINGS["showwarning"] = THREAD_EXCEPTHOOK, _warned
         if out < 0:

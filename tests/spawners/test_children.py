@@ -197,6 +197,17 @@ def test_only_what_the_callable_registered_runs_at_its_end(make: Maker, tmp_path
         log.unlink()
 
 
+@of_copies
+def test_a_child_of_a_child_has_an_exit_status_of_its_own(make: Maker) -> None:
+    def spawns() -> None:
+        # There the status of this child is known already.
+        atexit.register(lambda: print(make(int, "no number").wait().exit_code))
+
+    child = make(spawns)
+    assert child.wait().exit_code == 0
+    assert child.stdout == "1\n"
+
+
 def test_a_child_of_the_callables_own_has_no_say(make: Maker) -> None:
     def forks() -> str:
         pid = os.fork()
