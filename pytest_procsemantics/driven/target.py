@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pytest_procsemantics.driven import wire
-from pytest_procsemantics.driven.constants import AT_FDCWD
 from pytest_procsemantics.driven.errors import CallFailed, Deviation, TargetLost
 from pytest_procsemantics.driven.exchange import Exchange
 from pytest_procsemantics.driven.observer import Observer
@@ -46,7 +45,6 @@ class Target(Exchange):
         super().__init__(timeout)
         self._observer: Observer | None = None
         self._release = ""
-        self._has_proc: bool | None = None
         self.image_problem: str | None = (
             None  # why a new image is not on the target; "": it is; None: not tried
         )
@@ -122,14 +120,8 @@ class Target(Exchange):
 
     @property
     def has_proc(self) -> bool:
-        """Whether the observer finds itself in /proc; asked once."""
-        if self._has_proc is None:
-            self._has_proc = True  # so that the answer is a plain errno
-            try:
-                self.observer.process.sys.readlinkat(AT_FDCWD, "/proc/self")
-            except CallFailed:
-                self._has_proc = False
-        return self._has_proc
+        """Whether a process finds itself in /proc."""
+        return wire.Ability.PROC in self.greeting.abilities
 
     def test(self) -> contextlib.AbstractContextManager[Target]:
         """One test: all processes and files made in it are gone at its end.

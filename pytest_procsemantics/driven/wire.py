@@ -75,6 +75,7 @@ class Ability(IntFlag):
     PIDFD = 4
     THREAD_PIDFD = 8
     CREDENTIALS = 16
+    PROC = 32
 
 
 # channel, length, kind, serial, child's slot, bytes to give back, call number, six arguments

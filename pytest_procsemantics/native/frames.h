@@ -151,6 +151,7 @@ enum ability {
 	PIDFD = 4,	  /* deaths are told by the kernel, else looked for in /proc */
 	THREAD_PIDFD = 8, /* ends of threads likewise */
 	CREDENTIALS = 16, /* the kernel says who wrote a packet */
+	PROC = 32,	  /* who asks finds itself in /proc */
 };
 
 /* Comes before everything else: a wrapper may print a banner first. */

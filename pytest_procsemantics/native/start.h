@@ -115,6 +115,8 @@ static void find_abilities(void)
 	append_number(own, own + sizeof(own), (uint64_t)hub.pid);
 	length = call4(NR_readlinkat, AT_FDCWD, "/proc/self", link, sizeof(link) - 1);
 	link[length > 0 ? length : 0] = 0;
+	if (length > 0)
+		hub.abilities |= PROC;
 	hub.is_foreign_proc = !same_text(link, own);
 }
 

@@ -14,6 +14,7 @@ from pytest_procsemantics.driven.constants import (
     AT_FDCWD,
     CLONE_NEWUSER,
     EPERM,
+    O_RDONLY,
     SECCOMP_RET_ERRNO,
     SECCOMP_RET_KILL_PROCESS,
 )
@@ -49,23 +50,32 @@ def test_a_process_on_its_way_to_rest_has_no_state_yet(monkeypatch: pytest.Monke
         assert not list(looks)
 
 
-def test_where_no_proc_is_mounted_nothing_is_observed() -> None:
-    """A process alone that does not see it says nothing of the target."""
+WITHOUT_PROC = """unshare --mount sh -c 'umount --lazy /proc && exec "$@"' sh"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may unmount /proc")
+def test_what_finds_nothing_in_proc_where_there_is_none_is_unsupported() -> None:
+    with Target.open(f"exec:{WITHOUT_PROC}") as target, target.test():
+        assert not target.has_proc
+        calls = target.new_process().sys
+        for look in (
+            lambda: calls.openat(AT_FDCWD, "/proc/self/exe", O_RDONLY),
+            lambda: calls.readlinkat(AT_FDCWD, b"/proc/self/exe"),
+            lambda: target.observer.read("/proc/self/exe"),
+        ):
+            with pytest.raises(Unsupported, match=r"/proc \(not mounted\)$"):
+                look()
+        with pytest.raises(CallFailed, match="ENOENT"):
+            calls.readlinkat(AT_FDCWD, "/elsewhere")
+
+
+def test_a_process_alone_that_does_not_see_proc_says_nothing_of_the_target() -> None:
     with Target.open("local") as target, target.test():
         process = target.new_process()
         own_namespaces(process, CLONE_NEWUSER)
         process.sys.chroot(target.folder())
         with pytest.raises(CallFailed, match="ENOENT"):
             process.sys.readlinkat(AT_FDCWD, "/proc/self")
-    with Target.open("local") as target, target.test():
-        observing = target.observer.process
-        own_namespaces(observing, CLONE_NEWUSER)
-        observing.sys.chroot(target.folder())
-        for look in (target.observer.read, target.observer.link):
-            with pytest.raises(Unsupported, match=r"/proc \(not mounted\)$"):
-                look("/proc/self/exe")
-            with pytest.raises(CallFailed):
-                look("/elsewhere")
 
 
 def test_where_no_program_can_be_run_the_agent_needs_another_folder(
