@@ -66,12 +66,17 @@ struct {
 	unsigned long (*thread)(void);		/* PyThread_get_thread_ident */
 	int (*raise_in)(unsigned long, void *); /* PyThreadState_SetAsyncExc */
 	int (*interrupt)(int);			/* PyErr_SetInterruptEx */
+	long (*write)(int, const void *, unsigned long);
+	int *(*error)(void); /* __errno_location */
 	void *overdue;
 	void *interrupted;
 	long has_raised; /* one of them, since this was 0 */
 	long is_heard;	 /* the child is of the main thread, where Python hears signals */
 	long is_deaf;	 /* but not while it runs Python */
+	long file;	 /* descriptor where the child's stacks are written */
 } procsem_handlers;
+
+static const char handled = 4; /* end of transmission; MARK in rescue.py */
 
 /*
  * Has Python raise an exception in the thread that a signal interrupts. Only where that thread
@@ -91,13 +96,21 @@ static void raise_here(void *exception)
 /*
  * A signal handler for the child's deadline. In another than the main thread Python has no handler
  * for it, and would compare numbers to find that out, for which it needs a thread state.
+ *
+ * faulthandler calls it last, and lets further signals in meanwhile: on its small stack there is
+ * room for four. So what the watcher waits for before the next one is written behind the stacks.
  */
 void procsem_overdue(int number)
 {
+	int *error = procsem_handlers.error();
+	int kept = *error;
+
 	if (procsem_handlers.is_heard)
 		procsem_handlers.interrupt(number);
 	if (procsem_handlers.is_deaf)
 		raise_here(procsem_handlers.overdue);
+	procsem_handlers.write((int)procsem_handlers.file, &handled, 1);
+	*error = kept;
 }
 
 /* A signal handler for SIGINT in a deaf child. */

@@ -52,11 +52,14 @@ class Handlers(ctypes.Structure):
         ("thread", ctypes.c_void_p),
         ("raise_in", ctypes.c_void_p),
         ("interrupt", ctypes.c_void_p),
+        ("write", ctypes.c_void_p),
+        ("error", ctypes.c_void_p),
         ("overdue", ctypes.c_void_p),
         ("interrupted", ctypes.c_void_p),
         ("has_raised", ctypes.c_long),
         ("is_heard", ctypes.c_long),
         ("is_deaf", ctypes.c_long),
+        ("file", ctypes.c_long),
     )
 
 
@@ -73,7 +76,7 @@ class Native:
 
     def __init__(self, path: str) -> None:
         # PyDLL: the interpreter is not released. Where another thread is busy, that would cost milliseconds.
-        library, api = ctypes.PyDLL(path), ctypes.pythonapi
+        library, api, libc = ctypes.PyDLL(path), ctypes.pythonapi, ctypes.PyDLL(None)
         self.run = library.procsem_run
         self.run.argtypes, self.run.restype = (ctypes.c_void_p,), ctypes.c_long
         self.current = (
@@ -87,6 +90,8 @@ class Native:
             api.PyThread_get_thread_ident,
             api.PyThreadState_SetAsyncExc,
             api.PyErr_SetInterruptEx,
+            libc.write,
+            libc["__errno_location"],
         )
         self._handlers = Handlers.in_dll(library, "procsem_handlers")
         for (name, _), function in zip(Handlers._fields_, calls, strict=False):
@@ -102,21 +107,23 @@ class Native:
         )
         if sys.version_info < OF_A_THREAD:
             self.pattern.key = self._key()
-            self.pattern.note = address(ctypes.PyDLL(None).pthread_setspecific)
+            self.pattern.note = address(libc.pthread_setspecific)
         interpreter = _typed(api.PyInterpreterState_Get, ctypes.c_void_p)()
         new = _typed(api.PyThreadState_New, ctypes.c_void_p, ctypes.c_void_p)
         self.new_state: Callable[[], int] = lambda: new(interpreter)
         self._clear = _typed(api.PyThreadState_Clear, None, ctypes.c_void_p)
         self._delete = _typed(api.PyThreadState_Delete, None, ctypes.c_void_p)
 
-    def listen(self, number: int, is_main: bool) -> None:
+    def listen(self, number: int, is_main: bool, file: int) -> None:
         """Have a signal raise Unwind in the next child, once it is handled there.
 
         Args:
             number: of the signal. In the main thread Python has a handler for it, which raises as well.
             is_main: whether the child is of the main thread.
+            file: descriptor where the child tells that a signal is handled.
         """
         self._handlers.has_raised = 0
+        self._handlers.file = file
         self._handlers.is_heard, self._handlers.is_deaf = is_main, is_deaf(is_main)
         handle(number, self._overdue)
 

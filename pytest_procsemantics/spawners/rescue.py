@@ -36,6 +36,7 @@ TICK = 0.05  # seconds between two looks
 AGAIN = 1.0  # seconds of CPU after which the exception is raised once more: code in C may have swallowed it
 AGAIN_IF_DEAF = 0.03  # the same for a child that hears it only while it holds the interpreter
 TRIES_IF_DEAF = 10  # at such a time, for with CPython 3.13 it may be the moment in one of forty
+MARK = b"\4"  # what a child writes behind its stacks when it has handled a signal: `handled` in native/vfork.c
 ENOUGH = 2.0  # seconds of CPU after which it is clear that it is not heard
 LONGEST = 60.0  # seconds in which a child that neither rests nor uses the processor may end
 RESTING = 0.25  # seconds for which no thread of a child may move before it is killed
@@ -108,6 +109,7 @@ class Late:
     used: float  # seconds of CPU that it had at its deadline
     lines: list[str]
     raised: float = 0.0  # after so many more
+    size: int = 0  # bytes of its stacks when it had handled a signal
     moves: tuple[int, ...] = ()
     rests: int = 0
 
@@ -178,10 +180,29 @@ class Rescue:
             self._end_all(late)
         elif used > late.raised + (AGAIN_IF_DEAF if is_deaf else AGAIN):
             late.raised = used
-            for _ in range(TRIES_IF_DEAF if is_deaf else 1):
-                late.process.send(self._listened)
+            late.process.send(self._listened)
+            for _ in range(TRIES_IF_DEAF - 1 if is_deaf else 0):
                 if late.process.ended(TICK / TRIES_IF_DEAF):
                     break
+                if self._has_handled(late):
+                    late.process.send(self._listened)
+
+    def _has_handled(self, late: Late) -> bool:
+        """Whether the child has handled a signal since this was last so.
+
+        One that came earlier would be handled within, and after some of them its stack for that is full.
+        """
+        _, _, _, _, back, *_ = RECORD.unpack_from(self._view)
+        with suppress(OSError):
+            file = os.open(f"/proc/{self._parent.pid}/fd/{back}", os.O_RDONLY)
+            try:
+                size = os.fstat(file).st_size
+                if size > late.size and os.pread(file, 1, size - 1) == MARK:
+                    late.size = size
+                    return True
+            finally:
+                os.close(file)
+        return False
 
     def _kill(self, late: Late) -> None:
         """Kill a child that rests, if it still does when it is stopped."""
@@ -231,7 +252,7 @@ class Rescue:
 
 def own_stacks(file: int) -> str:
     """The stacks that a child has written to its file, without the frames of its parent."""
-    text = Records.parse(way_back.read(file)).stray.decode(errors="replace")
+    text = Records.parse(way_back.read(file).replace(MARK, b"")).stray.decode(errors="replace")
     # Each signal has them written, and the first time is as good as any.
     again = text.find("\n" + text.partition("\n")[0] + "\n")
     return hang.own_frames(text if again < 0 else text[:again])

@@ -284,7 +284,7 @@ class Making:
                 # The signal of the deadline: faulthandler shows the stacks, and goes on to the one who raises.
                 if is_main:
                     _signal.signal(listened, life.raise_in)
-                frozen.native().listen(listened, is_main)
+                frozen.native().listen(listened, is_main, self._files[0])
                 faulthandler.register(listened, self._files[0], all_threads=True, chain=True)
                 return frozen.run(words, life.live, state, life)
             finally:
