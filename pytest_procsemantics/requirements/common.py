@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from pytest_procsemantics.driven import Observer, Process
 from pytest_procsemantics.driven.constants import AT_FDCWD, errno_name, signal_name
 from pytest_procsemantics.driven.errors import CallFailed, Unsupported
@@ -27,18 +30,24 @@ def end_of(process: Process) -> str:
     )
 
 
+@contextmanager
+def _lacking(path: str) -> Iterator[None]:
+    try:
+        yield
+    except Unsupported as error:
+        raise Lacking(", ".join(error.missing)) from error
+    except CallFailed as error:
+        raise Lacking(f"{path}: {errno_of(error)}") from error
+
+
 def read(process: Process, path: str) -> bytes:
     """A file of the target.
 
     Raises:
         Lacking: it can't be read; the reason names it.
     """
-    try:
+    with _lacking(path):
         return Observer(process).read(path)
-    except Unsupported as error:
-        raise Lacking(", ".join(error.missing)) from error
-    except CallFailed as error:
-        raise Lacking(f"{path}: {errno_of(error)}") from error
 
 
 def expect_file(process: Process, path: str, mode: int = 0) -> None:
@@ -47,7 +56,5 @@ def expect_file(process: Process, path: str, mode: int = 0) -> None:
     Raises:
         Lacking: there is none, or it doesn't allow that; the reason names it.
     """
-    try:
+    with _lacking(path):
         process.sys.raw("faccessat", AT_FDCWD, path, mode)
-    except CallFailed as error:
-        raise Lacking(f"{path}: {errno_of(error)}") from error

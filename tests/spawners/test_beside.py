@@ -126,6 +126,7 @@ def outcomes(folder: Path, options: str, test: str = "") -> Outcomes:
         capture_output=True,
         text=True,
     )
+    print(done.stdout)  # which test it was that another plugin changed
     return pytest.RunResult.parse_summary_nouns(done.stdout.splitlines())
 
 
