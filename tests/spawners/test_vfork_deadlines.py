@@ -10,8 +10,9 @@ import time
 import pytest
 
 from pytest_procsemantics import ChildOverdue, Vfork
-from pytest_procsemantics.spawners import tree
+from pytest_procsemantics.spawners import rescue, tree
 from pytest_procsemantics.spawners.thread import Unwind
+from pytest_procsemantics.spawners.way_back import new_file
 
 
 def test_a_child_that_hangs_unwinds(vfork: Vfork) -> None:
@@ -70,3 +71,27 @@ def test_descendants_are_ended_too(vfork: Vfork) -> None:
     pids = list(map(int, child.stdout.split()))
     assert len(pids) == 2
     assert {tree.state(pid) for pid in pids} <= {"X", "Z"}
+
+
+def test_a_child_is_told_again_only_when_it_has_handled_the_last_signal() -> None:
+    """Within each other five of them are too many for the stack on which faulthandler has signals handled."""
+    view, back = memoryview(bytearray(rescue.RECORD.size)), new_file("stacks")
+    own = tree.Stranger(os.getpid())
+    try:
+        rescue.Frozen(view).enter(0.0, back, back, True, "nobody")
+        late = rescue.Late(1, own, tree.Tree(own), 0.0, 0.0, [])
+        looks = rescue.Rescue(view, own, 0)
+        seen = []
+        for written in (
+            b"",
+            b"Thread 0x1",
+            b" (most recent call first):\n" + rescue.MARK,
+            b"",
+            b"T",
+        ):
+            os.write(back, written)
+            seen.append(looks._has_handled(late))
+        assert seen == [False, False, True, False, False]
+    finally:
+        os.close(back)
+        os.close(own.pidfd)
