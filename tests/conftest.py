@@ -16,6 +16,13 @@ Run = Callable[..., pytest.RunResult]
 PLUGINS = ("pytest_procsemantics.plugin", "xdist", "timeout")
 
 
+@pytest.fixture
+def without_proc() -> str:
+    """A specification of a target where no proc is mounted."""
+    return """exec:unshare --user --map-root-user --mount
+        sh -c 'mount -t tmpfs none /proc && exec "$0" "$@"'"""
+
+
 @pytest.fixture(params=[(), ("-n", "1")], ids=["one-process", "xdist"])
 def options(request: pytest.FixtureRequest) -> tuple[str, ...]:
     """Whether the tests of a run take place in its own process, or in a worker's, which sends what it finds.

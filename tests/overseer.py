@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
+LOOK = 0.001  # seconds between two looks whether all sleep
 LIMIT = 30  # seconds for what takes milliseconds, or two seconds where a keeper is patient
 
 
@@ -134,8 +135,10 @@ def main() -> None:
             if line.endswith(b"ready\n"):
                 break
         if moment == "asleep":
+            limit = time.monotonic() + LIMIT
             while are_awake(driver.pid):
-                os.sched_yield()
+                assert time.monotonic() < limit, "they do not come to rest"
+                time.sleep(LOOK)
         else:
             time.sleep(float(moment))  # which moment it is, and no evidence
         all_groups = groups(descendants(os.getpid())) - own_groups

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+import time
 import warnings
-from os import close
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pytest_procsemantics.spawners import handle, hang, outcomes, way_back
@@ -15,7 +14,7 @@ from pytest_procsemantics.spawners.errors import ChildFailed, ChildKilled, Child
 from pytest_procsemantics.spawners.handle import NO_PIDFD, Handle, how
 from pytest_procsemantics.spawners.tree import Tree
 from pytest_procsemantics.spawners.watch import Table
-from pytest_procsemantics.spawners.way_back import NOTHING_BUT_NONE, Records, read
+from pytest_procsemantics.spawners.way_back import Records
 
 if TYPE_CHECKING:
     import resource
@@ -209,7 +208,7 @@ class Child(Handle, Generic[T]):
 
     def _await(self, timeout: float | None) -> None:
         __tracebackhide__ = True
-        left = self._begin + self.timeout - monotonic()
+        left = self._begin + self.timeout - time.monotonic()
         if timeout is not None and timeout < left:
             if not self.ended(timeout):
                 left -= timeout
@@ -256,20 +255,20 @@ class Child(Handle, Generic[T]):
         self._family.pop(self.pid, None)
         back, out, err = self._back, self._out, self._err
         self._back = self._out = self._err = NO_FILE
-        content = NOTHING_BUT_NONE
+        content = way_back.NOTHING_BUT_NONE
         try:
             if back != NO_FILE:
-                content = read(back)
+                content = way_back.read(back)
             if out != NO_FILE or err != NO_FILE:
                 self._texts = (
-                    b"" if out == NO_FILE else read(out),
-                    b"" if err == NO_FILE else read(err),
+                    b"" if out == NO_FILE else way_back.read(out),
+                    b"" if err == NO_FILE else way_back.read(err),
                 )
         finally:
             for descriptor in (back, out, err):
                 if descriptor != NO_FILE:
-                    close(descriptor)
-        if content == NOTHING_BUT_NONE and self.status == 0 and back != NO_FILE:
+                    os.close(descriptor)
+        if content == way_back.NOTHING_BUT_NONE and self.status == 0 and back != NO_FILE:
             self._has_value = True
             return
         self._records = Records.parse(b"" if back == NO_FILE else content)
@@ -345,7 +344,7 @@ class Child(Handle, Generic[T]):
             content = self._texts[index]
         else:
             descriptor = (self._out, self._err)[index]
-            content = b"" if descriptor == NO_FILE else read(descriptor)
+            content = b"" if descriptor == NO_FILE else way_back.read(descriptor)
         return content.decode(errors="surrogateescape")
 
 

@@ -7,20 +7,14 @@ for it as long as the child is not reaped, which only this module does.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import time
 from contextlib import suppress
-from os import close
-from select import select
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from pytest_procsemantics.waits import LOOK_UP
-
-if sys.platform != "win32":
-    from os import wait4
-    from select import POLLIN, poll
 
 if TYPE_CHECKING:
     import resource
@@ -62,9 +56,9 @@ class Handle:
             seconds = 0
         if self.pidfd < 0:
             return self._looks(seconds)
-        limit = monotonic() + seconds
+        limit = time.monotonic() + seconds
         while not self._tells(min(seconds, LOOK_UP)):
-            seconds = limit - monotonic()
+            seconds = limit - time.monotonic()
             if seconds <= 0:
                 return False
         return True
@@ -72,22 +66,22 @@ class Handle:
     def _tells(self, seconds: float) -> bool:
         """Whether its descriptor tells of its end in this time."""
         if self.pidfd < FD_SETSIZE:
-            return bool(select((self.pidfd,), (), (), seconds)[0])
-        waiting = poll()
-        waiting.register(self.pidfd, POLLIN)
+            return bool(select.select((self.pidfd,), (), (), seconds)[0])
+        waiting = select.poll()
+        waiting.register(self.pidfd, select.POLLIN)
         return bool(waiting.poll(seconds * 1000))
 
     def _looks(self, seconds: float) -> bool:
-        limit = monotonic() + seconds
+        limit = time.monotonic() + seconds
         while not self.is_taken:
             try:
-                pid, status, usage = wait4(self.pid, os.WNOHANG | ALL)
+                pid, status, usage = os.wait4(self.pid, os.WNOHANG | ALL)
             except ChildProcessError:
                 self.is_taken = True
             else:
                 if pid:
                     self.status, self.usage, self.is_taken = status, usage, True
-            left = limit - monotonic()
+            left = limit - time.monotonic()
             if self.is_taken or left <= 0:
                 break
             time.sleep(min(LOOK, left))
@@ -97,12 +91,12 @@ class Handle:
         """Take the status of a process that has ended."""
         if not self.is_taken:
             try:
-                _, self.status, self.usage = wait4(self.pid, ALL)
+                _, self.status, self.usage = os.wait4(self.pid, ALL)
             except ChildProcessError:
                 self.status = None
         self.is_reaped = self.is_taken = True
         if self.pidfd >= 0:
-            close(self.pidfd)
+            os.close(self.pidfd)
             self.pidfd = -1
 
     def send(self, number: int) -> None:

@@ -13,7 +13,8 @@ import signal
 import struct
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -187,21 +188,26 @@ class Rescue:
                 if self._has_handled(late):
                     late.process.send(self._listened)
 
+    @contextmanager
+    def _parents_file(self, descriptor: int, flags: int = os.O_RDONLY) -> Iterator[int]:
+        """What the parent has open there, opened anew."""
+        file = os.open(f"/proc/{self._parent.pid}/fd/{descriptor}", flags)
+        try:
+            yield file
+        finally:
+            os.close(file)
+
     def _has_handled(self, late: Late) -> bool:
         """Whether the child has handled a signal since this was last so.
 
         One that came earlier would be handled within, and after some of them its stack for that is full.
         """
         _, _, _, _, back, *_ = RECORD.unpack_from(self._view)
-        with suppress(OSError):
-            file = os.open(f"/proc/{self._parent.pid}/fd/{back}", os.O_RDONLY)
-            try:
-                size = os.fstat(file).st_size
-                if size > late.size and os.pread(file, 1, size - 1) == MARK:
-                    late.size = size
-                    return True
-            finally:
-                os.close(file)
+        with suppress(OSError), self._parents_file(back) as file:
+            size = os.fstat(file).st_size
+            if size > late.size and os.pread(file, 1, size - 1) == MARK:
+                late.size = size
+                return True
         return False
 
     def _kill(self, late: Late) -> None:
@@ -224,13 +230,9 @@ class Rescue:
     def _end_all(self, late: Late) -> None:
         """End the child and the process whose memory it has, and say why."""
         _, _, _, _, back, messages, _, _, who, _ = RECORD.unpack_from(self._view)
-        folder, stacks = Path(f"/proc/{self._parent.pid}/fd"), ""
-        with suppress(OSError):
-            file = os.open(folder / str(back), os.O_RDONLY)
-            try:
-                stacks = own_stacks(file)
-            finally:
-                os.close(file)
+        stacks = ""
+        with suppress(OSError), self._parents_file(back) as file:
+            stacks = own_stacks(file)
         text = [
             f"\npytest-procsemantics: child {late.process.pid} ({who.rstrip(NULL).decode(errors='replace')})"
             " is past its deadline, and no exception ends it: it is in the midst of the interpreter that it shares"
@@ -238,13 +240,9 @@ class Rescue:
             *(f"  {line}" for line in late.lines),
             f"{stacks}\n",
         ]
-        with suppress(OSError):
-            flags = os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_NONBLOCK
-            file = os.open(folder / str(messages), flags)
-            try:
-                os.write(file, "\n".join(text).encode(errors="replace"))
-            finally:
-                os.close(file)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_NONBLOCK
+        with suppress(OSError), self._parents_file(messages, flags) as file:
+            os.write(file, "\n".join(text).encode(errors="replace"))
         # The parent first: its frozen thread must not come to run.
         self._parent.send(signal.SIGKILL)
         Tree(late.process).end()

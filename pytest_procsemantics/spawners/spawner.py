@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
 import threading
+import time
 from _thread import _count, get_ident
 from collections.abc import Callable, Mapping, Sequence
 from faulthandler import register, unregister
-from math import inf
 from os import _exit, getpid
-from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -108,7 +108,7 @@ class Spawner:
                 " os.fork and subprocess work there"
             )
         seconds = self.timeout if timeout is None else timeout
-        if not 0 < seconds < inf:
+        if not 0 < seconds < math.inf:
             raise ValueError(
                 f"timeout: {seconds!r} is no length of time; accepted: seconds above 0"
             )
@@ -146,7 +146,7 @@ class Spawner:
                 out = new_file("stdout")
                 err = new_file("stderr")
             beside = Beside.of_now() if _count() else None
-            begin = monotonic()
+            begin = time.monotonic()
             # From here on, so that a hook that hangs in the child can be seen.
             # Not by functions of hang: each object that is used on this way costs a page after the fork.
             if self._listened is not None:

@@ -10,12 +10,8 @@ import errno
 import os
 import pickle
 import struct
-import sys
 from collections.abc import Callable
 from typing import Any
-
-if sys.platform != "win32":
-    from os import pread
 
 PROTOCOL = pickle.HIGHEST_PROTOCOL
 HEADER = struct.Struct("<4sQ")  # kind, bytes of payload
@@ -143,11 +139,11 @@ class Records:
 
 def read(descriptor: int, begin: int = 0) -> bytes:
     """The file's content from an offset on, without moving the offset that the child writes at."""
-    content = pread(descriptor, AT_ONCE, begin)
+    content = os.pread(descriptor, AT_ONCE, begin)
     if len(content) < AT_ONCE:
         return content
     parts, size = [], os.fstat(descriptor).st_size
-    while begin < size and (content := pread(descriptor, size - begin, begin)):
+    while begin < size and (content := os.pread(descriptor, size - begin, begin)):
         parts.append(content)
         begin += len(content)
     return parts[0] if len(parts) == 1 else b"".join(parts)

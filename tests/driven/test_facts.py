@@ -50,12 +50,8 @@ def test_a_process_on_its_way_to_rest_has_no_state_yet(monkeypatch: pytest.Monke
         assert not list(looks)
 
 
-WITHOUT_PROC = """unshare --mount sh -c 'umount --lazy /proc && exec "$@"' sh"""
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may unmount /proc")
-def test_what_finds_nothing_in_proc_where_there_is_none_is_unsupported() -> None:
-    with Target.open(f"exec:{WITHOUT_PROC}") as target, target.test():
+def test_what_finds_nothing_in_proc_where_there_is_none_is_unsupported(without_proc: str) -> None:
+    with Target.open(without_proc) as target, target.test():
         assert not target.has_proc
         calls = target.new_process().sys
         for look in (
